@@ -1,0 +1,63 @@
+"""How a reading is drawn, as plain data that travels inside the run file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+Group = Literal["step size", "gradients", "curvature", "performance"]
+Scale = Literal["linear", "log"]
+Kind = Literal["curve", "parabola"]
+
+GROUPS: tuple[Group, ...] = ("step size", "gradients", "curvature", "performance")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One chart: its words, its axis, and which readings it shows.
+
+    ``readings`` are the names of the series drawn, the first being the one the panel is about. ``layered`` names the
+    first reading as one that also has a value per layer. ``healthy`` is the shaded range, either end open as ``None``.
+    ``marks`` are horizontal reference lines with their labels. ``ratio`` names a numerator and a denominator: where
+    given, a smoothed curve is the ratio of the smoothed parts, never the smoothed ratio. ``kind`` is ``"parabola"`` for
+    a normalized step length, whose distribution is also drawn on the unit parabola.
+    """
+
+    title: str
+    group: Group
+    name: str = ""
+    unit: str = ""
+    scale: Scale = "linear"
+    kind: Kind = "curve"
+    readings: tuple[str, ...] = ()
+    layered: bool = False
+    healthy: tuple[float | None, float | None] | None = None
+    marks: tuple[tuple[float, str], ...] = ()
+    ratio: tuple[str, str] | None = None
+    help: str = ""
+
+    def __post_init__(self) -> None:
+        if self.group not in GROUPS:
+            raise ValueError(f"a panel's group is one of {', '.join(GROUPS)}; got {self.group!r}")
+
+    def named(self, name: str) -> Self:
+        """Return this panel under an instrument's name, which is also its reading where none is given."""
+        return dataclasses.replace(self, name=name, readings=self.readings or (name,))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for the run file."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` wrote; fields of a newer version are passed over."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        kept = {key: _frozen(value) for key, value in data.items() if key in known}
+        return cls(**kept)
+
+
+def _frozen(value: Any) -> Any:
+    """Turn JSON's lists back into tuples."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,432 @@
+"""The run file: one SQLite database per run, written by one process and read by any number, and all of its SQL.
+
+NaN is stored as NULL (SQLite has no NaN); infinities are kept. Nothing in the file is ever executed or unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cockpitlite.panel import Panel
+
+SUFFIX = ".cockpit"
+APPLICATION_ID = 0x436B6C74  # "Cklt", so that a run file is told from any other SQLite database
+LIVE_SECONDS = 10.0  # a run whose writer has been silent for longer counts as ended
+
+Steps = NDArray[np.int64]
+Values = NDArray[np.float64]
+
+
+class RunFileError(ValueError):
+    """A file is not a run file, or was written by a newer version; the message names cause and fix."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened at a step: ``kind`` says what, ``data`` holds its particulars, ``time`` is Unix time."""
+
+    step: int
+    time: float
+    kind: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Exact counts between edges; two tuples of edges and a matrix of counts where two quantities are joined."""
+
+    counts: NDArray[np.int64]
+    edges: tuple[Values, ...]
+
+
+def _create(db: sqlite3.Connection) -> None:
+    db.executescript(
+        """
+        CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+        CREATE TABLE name (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+        CREATE TABLE reading (name INTEGER NOT NULL, step INTEGER NOT NULL, value REAL, PRIMARY KEY (name, step))
+            WITHOUT ROWID;
+        CREATE TABLE layout (id INTEGER PRIMARY KEY, layers TEXT NOT NULL UNIQUE);
+        CREATE TABLE layers (name INTEGER NOT NULL, step INTEGER NOT NULL, layout INTEGER NOT NULL,
+            "values" BLOB NOT NULL, PRIMARY KEY (name, step)) WITHOUT ROWID;
+        CREATE TABLE histogram (name INTEGER NOT NULL, step INTEGER NOT NULL, layer TEXT NOT NULL,
+            edges TEXT NOT NULL, counts BLOB NOT NULL, PRIMARY KEY (name, step, layer)) WITHOUT ROWID;
+        CREATE TABLE clock (step INTEGER PRIMARY KEY, seconds REAL NOT NULL);
+        CREATE TABLE event (id INTEGER PRIMARY KEY, step INTEGER NOT NULL, time REAL NOT NULL, kind TEXT NOT NULL,
+            data TEXT NOT NULL);
+        CREATE TABLE panel (name TEXT PRIMARY KEY, position INTEGER NOT NULL, data TEXT NOT NULL) WITHOUT ROWID;
+        """
+    )
+
+
+# Step n turns version n into version n + 1; a new schema is a new function at the end.
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create,)
+VERSION = len(MIGRATIONS)
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    for migration in MIGRATIONS[version:]:
+        migration(db)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {VERSION}")
+    db.commit()
+
+
+def _check(db: sqlite3.Connection, path: Path) -> int:
+    """Return the schema version of a run file; raise where it is not one."""
+    try:
+        application = db.execute("PRAGMA application_id").fetchone()[0]
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        raise RunFileError(f"{path} is not a cockpitlite run file ({error}); give a file that watch() wrote") from error
+    if application != APPLICATION_ID:
+        raise RunFileError(f"{path} is not a cockpitlite run file; give a file that watch() wrote")
+    if version > VERSION:
+        raise RunFileError(
+            f"{path} was written by a newer cockpitlite (schema {version}, this one knows {VERSION}); "
+            "upgrade cockpitlite to read it"
+        )
+    return version
+
+
+class RunWriter:
+    """The writing end of a run file; used by one thread."""
+
+    def __init__(self, path: str | Path, *, resume: bool = False) -> None:
+        """Create the file, or open it to append where ``resume`` is true and it exists.
+
+        Raises FileExistsError where it exists and ``resume`` is false, OSError where it cannot be written, and
+        RunFileError where it is to be resumed but is not a run file.
+        """
+        self.path = Path(path)
+        exists = self.path.exists()
+        if exists and not resume:
+            raise FileExistsError(
+                f"the run file {self.path} exists and is never overwritten; "
+                "pass resume=True to append to it, or another path as run="
+            )
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if exists:
+                with _reading(self.path) as db:
+                    _check(db, self.path)
+            self._db = sqlite3.connect(self.path, timeout=5.0, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            _migrate(self._db)
+        except (OSError, sqlite3.Error) as error:
+            raise OSError(
+                f"the run file {self.path} cannot be written ({error}); give a path in a folder you may write to as run="
+            ) from error
+        self._names: dict[str, int] = {name: key for key, name in self._db.execute("SELECT id, name FROM name")}
+        self._layouts: dict[tuple[str, ...], int] = {}
+
+    @property
+    def last_step(self) -> int | None:
+        """The last step any reading was written under, or None."""
+        step = self._db.execute("SELECT max(step) FROM reading").fetchone()[0]
+        return None if step is None else int(step)
+
+    def reading(self, name: str, step: int, value: float) -> None:
+        """Put one value of one reading; a second value for the same step replaces the first."""
+        self.readings(name, [(step, value)])
+
+    def readings(self, name: str, points: Iterable[tuple[int, float]]) -> None:
+        """Put many values of one reading."""
+        key = self._name(name)
+        rows = [(key, step, None if math.isnan(value) else float(value)) for step, value in points]
+        self._db.executemany("INSERT OR REPLACE INTO reading VALUES (?, ?, ?)", rows)
+
+    def layers(self, name: str, step: int, layers: Sequence[str], values: Values) -> None:
+        """Put one value per layer (float64 ``[L]``) of a reading; its total goes to :meth:`reading`."""
+        blob = np.asarray(values, dtype="<f8").tobytes()
+        row = (self._name(name), step, self._layout(tuple(layers)), blob)
+        self._db.execute("INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?)", row)
+
+    def histogram(self, name: str, step: int, histogram: Histogram, layer: str | None = None) -> None:
+        """Put the counts of one step; ``layer=None`` is the histogram over all layers."""
+        edges = json.dumps([[float(edge) for edge in axis] for axis in histogram.edges])
+        counts = np.asarray(histogram.counts, dtype="<i8").tobytes()
+        row = (self._name(name), step, layer or "", edges, counts)
+        self._db.execute("INSERT OR REPLACE INTO histogram VALUES (?, ?, ?, ?, ?)", row)
+
+    def event(self, step: int, kind: str, data: Mapping[str, Any], when: float | None = None) -> None:
+        """Put an event; ``data`` must be plain data, and ``when`` is Unix time (now unless given)."""
+        row = (step, time.time() if when is None else when, kind, _dump(data))
+        self._db.execute("INSERT INTO event (step, time, kind, data) VALUES (?, ?, ?, ?)", row)
+
+    def panel(self, panel: Panel) -> None:
+        """Put or replace how a reading is drawn."""
+        self._db.execute(
+            "INSERT INTO panel VALUES (?, (SELECT count(*) FROM panel), ?) "
+            "ON CONFLICT (name) DO UPDATE SET data = excluded.data",
+            (panel.name, _dump(panel.to_dict())),
+        )
+
+    def meta(self, **entries: Any) -> None:
+        """Put or replace entries of the run's description, as plain data."""
+        rows = [(key, _dump(value)) for key, value in entries.items()]
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+    def clock(self, step: int, seconds: float) -> None:
+        """Note that ``step`` ended ``seconds`` after the start of the run; other steps are interpolated."""
+        self._db.execute("INSERT OR REPLACE INTO clock VALUES (?, ?)", (step, seconds))
+
+    def commit(self) -> None:
+        """Make everything put so far durable and visible to readers, with a sign of life."""
+        self.meta(heartbeat=time.time())
+        self._db.commit()
+
+    def rollback(self) -> None:
+        """Forget everything put since the last commit."""
+        self._db.rollback()
+        self._names = {name: key for key, name in self._db.execute("SELECT id, name FROM name")}
+        self._layouts.clear()
+
+    def close(self) -> None:
+        """Commit and leave one plain file behind, without side files."""
+        self.commit()
+        with contextlib.suppress(sqlite3.OperationalError):  # a reader is still there: the side files stay
+            self._db.execute("PRAGMA journal_mode = DELETE")
+        self._db.close()
+
+    def _name(self, name: str) -> int:
+        if name not in self._names:
+            cursor = self._db.execute("INSERT INTO name (name) VALUES (?)", (name,))
+            self._names[name] = int(cursor.lastrowid or 0)
+        return self._names[name]
+
+    def _layout(self, layers: tuple[str, ...]) -> int:
+        if layers not in self._layouts:
+            text = json.dumps(layers)
+            self._db.execute("INSERT OR IGNORE INTO layout (layers) VALUES (?)", (text,))
+            row = self._db.execute("SELECT id FROM layout WHERE layers = ?", (text,)).fetchone()
+            self._layouts[layers] = int(row[0])
+        return self._layouts[layers]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The reading end of a run file, live or finished; every call sees what has been committed by then."""
+
+    path: Path
+
+    @cached_property
+    def name(self) -> str:
+        """The file's name without its suffix."""
+        return self.path.name.removesuffix(SUFFIX)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What is known of the run: model, optimizer, versions, command, status and so on."""
+        with self._open() as db:
+            return {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM meta ORDER BY key")}
+
+    @property
+    def live(self) -> bool:
+        """Whether a process still writes this run."""
+        meta = self.meta
+        return meta.get("status") == "running" and time.time() - float(meta.get("heartbeat", 0.0)) < LIVE_SECONDS
+
+    @property
+    def last_step(self) -> int | None:
+        """The last step any reading was written under, or None for a run without readings."""
+        with self._open() as db:
+            row = db.execute(
+                "SELECT max(last) FROM (SELECT (SELECT max(step) FROM reading WHERE name = name.id) AS last FROM name)"
+            ).fetchone()
+        return None if row[0] is None else int(row[0])
+
+    def names(self) -> list[str]:
+        """The names of all readings that have at least one value, in alphabetical order."""
+        with self._open() as db:
+            rows = db.execute(
+                "SELECT name FROM name WHERE EXISTS (SELECT 1 FROM reading WHERE reading.name = name.id) "
+                "OR EXISTS (SELECT 1 FROM layers WHERE layers.name = name.id) "
+                "OR EXISTS (SELECT 1 FROM histogram WHERE histogram.name = name.id) ORDER BY name.name"
+            )
+            return [row[0] for row in rows]
+
+    def series(self, name: str, since: int | None = None) -> tuple[Steps, Values]:
+        """Return the steps (int64 ``[T]``, ascending) and values (float64 ``[T]``, NaN kept) of a reading.
+
+        ``since`` leaves out the steps before it. A reading with layers gives its total. Raises KeyError for a name
+        this run has no reading of.
+        """
+        with self._open() as db:
+            key = self._key(db, name)
+            rows = db.execute(
+                "SELECT step, value FROM reading WHERE name = ? AND step >= ? ORDER BY step",
+                (key, -1 if since is None else since),
+            ).fetchall()
+        steps = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+        values = np.fromiter((math.nan if row[1] is None else row[1] for row in rows), np.float64, len(rows))
+        return steps, values
+
+    def layers(self, name: str, since: int | None = None) -> tuple[Steps, list[str], Values]:
+        """Return the steps ``[T]``, the layer names ``[L]`` and the values ``[T, L]`` of a reading.
+
+        A layer that a step has no value for is NaN there. Raises KeyError for a name without values per layer.
+        """
+        with self._open() as db:
+            key = self._key(db, name)
+            rows = db.execute(
+                'SELECT step, layout, "values" FROM layers WHERE name = ? AND step >= ? ORDER BY step',
+                (key, -1 if since is None else since),
+            ).fetchall()
+            layouts = {key: json.loads(text) for key, text in db.execute("SELECT id, layers FROM layout")}
+        if not rows and since is None:
+            raise KeyError(f"the reading {name!r} has no values per layer in {self.path}")
+        used = dict.fromkeys(layout for _, layout, _ in rows)
+        names = list(dict.fromkeys(layer for layout in used for layer in layouts[layout]))
+        column = {layer: index for index, layer in enumerate(names)}
+        columns = {layout: np.array([column[layer] for layer in layouts[layout]], dtype=np.intp) for layout in used}
+        values = np.full((len(rows), len(names)), np.nan)
+        for index, (_, layout, blob) in enumerate(rows):
+            values[index, columns[layout]] = np.frombuffer(blob, dtype="<f8")
+        return np.array([row[0] for row in rows], dtype=np.int64), names, values
+
+    def histogram(
+        self, name: str, step: int, layer: str | None = None
+    ) -> tuple[NDArray[np.int64], Values | tuple[Values, Values]]:
+        """Return ``(counts [A], edges [A + 1])`` of one step, or ``(counts [A, B], (edges_a, edges_b))`` of a joint one.
+
+        Raises KeyError where this step has no such histogram.
+        """
+        with self._open() as db:
+            row = db.execute(
+                "SELECT edges, counts FROM histogram WHERE name = ? AND step = ? AND layer = ?",
+                (self._key(db, name), step, layer or ""),
+            ).fetchone()
+        if row is None:
+            where = "" if layer is None else f" of layer {layer!r}"
+            raise KeyError(f"no histogram {name!r}{where} at step {step} in {self.path}")
+        edges = tuple(np.asarray(axis, dtype=np.float64) for axis in json.loads(row[0]))
+        counts = np.frombuffer(row[1], dtype="<i8").astype(np.int64)
+        if len(edges) == 1:
+            return counts, edges[0]
+        first, second = edges
+        return counts.reshape(len(first) - 1, len(second) - 1), (first, second)
+
+    def events(self, kind: str | None = None) -> list[Event]:
+        """Return what happened, in order; ``kind`` keeps one kind only."""
+        with self._open() as db:
+            rows = db.execute(
+                "SELECT step, time, kind, data FROM event WHERE ?1 IS NULL OR kind = ?1 ORDER BY id", (kind,)
+            ).fetchall()
+        return [Event(step, when, kind_, json.loads(data)) for step, when, kind_, data in rows]
+
+    def panels(self) -> list[Panel]:
+        """Return how the readings are drawn, in the order the instruments were given."""
+        with self._open() as db:
+            rows = db.execute("SELECT data FROM panel ORDER BY position, name").fetchall()
+        return [Panel.from_dict(json.loads(row[0])) for row in rows]
+
+    def unavailable(self) -> dict[str, str]:
+        """Return the readings that are missing in whole or in part, with the reason a user may read."""
+        found: dict[str, str] = {}
+        for event in self.events("unavailable"):
+            found[event.data["reading"]] = event.data["reason"]
+        return found
+
+    def clock(self) -> tuple[Steps, Values]:
+        """Return some steps and the seconds after the start at which they ended; interpolate between them."""
+        with self._open() as db:
+            rows = db.execute("SELECT step, seconds FROM clock ORDER BY step").fetchall()
+        return np.array([row[0] for row in rows], dtype=np.int64), np.array([row[1] for row in rows], dtype=np.float64)
+
+    def _open(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        return _reading(self.path)
+
+    def _key(self, db: sqlite3.Connection, name: str) -> int:
+        row = db.execute("SELECT id FROM name WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            known = ", ".join(row[0] for row in db.execute("SELECT name FROM name ORDER BY name")) or "nothing yet"
+            raise KeyError(f"no reading {name!r} in {self.path}; it has: {known}")
+        return int(row[0])
+
+
+def load(path: str | Path) -> Run:
+    """Open a run file for reading; needs no torch.
+
+    Raises FileNotFoundError where there is none and RunFileError where the file is not a run file or is too new.
+    """
+    run = Run(Path(path))
+    if not run.path.is_file():
+        folder = "is a folder" if run.path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"the run file {run.path} {folder}; give the path of a {SUFFIX} file that watch() wrote")
+    with _reading(run.path):
+        return run
+
+
+def find_runs(folder: str | Path) -> list[Path]:
+    """Return the run files in a folder and the folders below it, the most recently changed first."""
+    files = [path for path in Path(folder).rglob(f"*{SUFFIX}") if path.is_file()]
+    return sorted(files, key=lambda path: (-_changed(path), str(path)))
+
+
+def _changed(path: Path) -> float:
+    """Return when a run last grew; while it is live, that shows in the write-ahead log."""
+    times = [0.0]
+    for candidate in (path, path.with_name(path.name + "-wal")):
+        with contextlib.suppress(OSError):  # it may vanish between listing and looking
+            times.append(candidate.stat().st_mtime)
+    return max(times)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a run file read-only; an older schema is brought up to date in memory."""
+    try:
+        db = _connect_read_only(path)
+    except sqlite3.OperationalError as error:
+        raise FileNotFoundError(f"the run file {path} cannot be opened ({error})") from error
+    try:
+        if _check(db, path) < VERSION:
+            memory = sqlite3.connect(":memory:")
+            db.backup(memory)
+            db.close()
+            db = memory
+            _migrate(db)
+        yield db
+    finally:
+        db.close()
+
+
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    uri = path.resolve().as_uri()
+    db = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=5.0)
+    try:
+        db.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.OperationalError:  # a finished run on a read-only medium has no room for the side files
+        db.close()
+        db = sqlite3.connect(f"{uri}?immutable=1", uri=True)
+    except sqlite3.DatabaseError:
+        pass  # not a database: the check of the caller says so
+    return db
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """Turn what JSON does not know into what it does; anything unknown becomes its text."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, set | frozenset | tuple):
+        return list(value)
+    return str(value)
