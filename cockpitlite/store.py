@@ -51,32 +51,37 @@ class Histogram:
     edges: tuple[Values, ...]
 
 
+_SCHEMA = """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE name (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE reading (name INTEGER NOT NULL, step INTEGER NOT NULL, value REAL, PRIMARY KEY (name, step))
+        WITHOUT ROWID;
+    CREATE TABLE layout (id INTEGER PRIMARY KEY, layers TEXT NOT NULL UNIQUE);
+    CREATE TABLE layers (name INTEGER NOT NULL, step INTEGER NOT NULL, layout INTEGER NOT NULL,
+        "values" BLOB NOT NULL, PRIMARY KEY (name, step)) WITHOUT ROWID;
+    CREATE TABLE histogram (name INTEGER NOT NULL, step INTEGER NOT NULL, layer TEXT NOT NULL,
+        edges TEXT NOT NULL, counts BLOB NOT NULL, PRIMARY KEY (name, step, layer)) WITHOUT ROWID;
+    CREATE TABLE clock (step INTEGER PRIMARY KEY, seconds REAL NOT NULL);
+    CREATE TABLE event (id INTEGER PRIMARY KEY, step INTEGER NOT NULL, time REAL NOT NULL, kind TEXT NOT NULL,
+        data TEXT NOT NULL);
+    CREATE TABLE panel (name TEXT PRIMARY KEY, position INTEGER NOT NULL, data TEXT NOT NULL) WITHOUT ROWID
+"""
+
+
 def _create(db: sqlite3.Connection) -> None:
-    db.executescript(
-        """
-        CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-        CREATE TABLE name (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-        CREATE TABLE reading (name INTEGER NOT NULL, step INTEGER NOT NULL, value REAL, PRIMARY KEY (name, step))
-            WITHOUT ROWID;
-        CREATE TABLE layout (id INTEGER PRIMARY KEY, layers TEXT NOT NULL UNIQUE);
-        CREATE TABLE layers (name INTEGER NOT NULL, step INTEGER NOT NULL, layout INTEGER NOT NULL,
-            "values" BLOB NOT NULL, PRIMARY KEY (name, step)) WITHOUT ROWID;
-        CREATE TABLE histogram (name INTEGER NOT NULL, step INTEGER NOT NULL, layer TEXT NOT NULL,
-            edges TEXT NOT NULL, counts BLOB NOT NULL, PRIMARY KEY (name, step, layer)) WITHOUT ROWID;
-        CREATE TABLE clock (step INTEGER PRIMARY KEY, seconds REAL NOT NULL);
-        CREATE TABLE event (id INTEGER PRIMARY KEY, step INTEGER NOT NULL, time REAL NOT NULL, kind TEXT NOT NULL,
-            data TEXT NOT NULL);
-        CREATE TABLE panel (name TEXT PRIMARY KEY, position INTEGER NOT NULL, data TEXT NOT NULL) WITHOUT ROWID;
-        """
-    )
+    for statement in _SCHEMA.split(";"):
+        db.execute(statement)
 
 
-# Step n turns version n into version n + 1; a new schema is a new function at the end.
+# Step n turns version n into version n + 1; a new schema is a new function at the end. A migration runs inside one
+# transaction, so it must not call executescript, which commits.
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create,)
 VERSION = len(MIGRATIONS)
 
 
 def _migrate(db: sqlite3.Connection) -> None:
+    """Bring the schema up to date in one transaction: a process killed meanwhile leaves the file as it was."""
+    db.execute("BEGIN IMMEDIATE")
     version = db.execute("PRAGMA user_version").fetchone()[0]
     for migration in MIGRATIONS[version:]:
         migration(db)
@@ -91,7 +96,11 @@ def _check(db: sqlite3.Connection, path: Path) -> int:
         application = db.execute("PRAGMA application_id").fetchone()[0]
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:  # it is one, but damaged
+            raise
         raise RunFileError(f"{path} is not a cockpitlite run file ({error}); give a file that watch() wrote") from error
+    if application != APPLICATION_ID and path.stat().st_size == 0:
+        raise RunFileError(f"{path} is empty: the run has written nothing yet, or ended before it did; delete it")
     if application != APPLICATION_ID:
         raise RunFileError(f"{path} is not a cockpitlite run file; give a file that watch() wrote")
     if version > VERSION:
@@ -112,25 +121,21 @@ class RunWriter:
         RunFileError where it is to be resumed but is not a run file.
         """
         self.path = Path(path)
-        exists = self.path.exists()
-        if exists and not resume:
+        created = _create_empty(self.path)
+        if not created and not resume:
             raise FileExistsError(
                 f"the run file {self.path} exists and is never overwritten; "
                 "pass resume=True to append to it, or another path as run="
             )
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if exists:
-                with _reading(self.path) as db:
-                    _check(db, self.path)
-            self._db = sqlite3.connect(self.path, timeout=5.0, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            _migrate(self._db)
+            if self.path.stat().st_size:  # an empty file is what a process killed at once leaves behind
+                with _reading(self.path):
+                    pass
+            self._db = _connect_to_write(self.path)
         except (OSError, sqlite3.Error) as error:
-            raise OSError(
-                f"the run file {self.path} cannot be written ({error}); give a path in a folder you may write to as run="
-            ) from error
+            if created:
+                self.path.unlink(missing_ok=True)
+            raise _unwritable(self.path, error) from error
         self._names: dict[str, int] = {name: key for key, name in self._db.execute("SELECT id, name FROM name")}
         self._layouts: dict[tuple[str, ...], int] = {}
 
@@ -147,25 +152,27 @@ class RunWriter:
     def readings(self, name: str, points: Iterable[tuple[int, float]]) -> None:
         """Put many values of one reading."""
         key = self._name(name)
-        rows = [(key, step, None if math.isnan(value) else float(value)) for step, value in points]
+        rows = [(key, int(step), None if math.isnan(value) else float(value)) for step, value in points]
         self._db.executemany("INSERT OR REPLACE INTO reading VALUES (?, ?, ?)", rows)
 
     def layers(self, name: str, step: int, layers: Sequence[str], values: Values) -> None:
         """Put one value per layer (float64 ``[L]``) of a reading; its total goes to :meth:`reading`."""
+        if len(layers) != len(values):
+            raise ValueError(f"the reading {name!r} has {len(values)} values for {len(layers)} layers")
         blob = np.asarray(values, dtype="<f8").tobytes()
-        row = (self._name(name), step, self._layout(tuple(layers)), blob)
+        row = (self._name(name), int(step), self._layout(tuple(layers)), blob)
         self._db.execute("INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?)", row)
 
     def histogram(self, name: str, step: int, histogram: Histogram, layer: str | None = None) -> None:
         """Put the counts of one step; ``layer=None`` is the histogram over all layers."""
         edges = json.dumps([[float(edge) for edge in axis] for axis in histogram.edges])
         counts = np.asarray(histogram.counts, dtype="<i8").tobytes()
-        row = (self._name(name), step, layer or "", edges, counts)
+        row = (self._name(name), int(step), layer or "", edges, counts)
         self._db.execute("INSERT OR REPLACE INTO histogram VALUES (?, ?, ?, ?, ?)", row)
 
     def event(self, step: int, kind: str, data: Mapping[str, Any], when: float | None = None) -> None:
         """Put an event; ``data`` must be plain data, and ``when`` is Unix time (now unless given)."""
-        row = (step, time.time() if when is None else when, kind, _dump(data))
+        row = (int(step), time.time() if when is None else when, kind, _dump(data))
         self._db.execute("INSERT INTO event (step, time, kind, data) VALUES (?, ?, ?, ?)", row)
 
     def panel(self, panel: Panel) -> None:
@@ -183,7 +190,7 @@ class RunWriter:
 
     def clock(self, step: int, seconds: float) -> None:
         """Note that ``step`` ended ``seconds`` after the start of the run; other steps are interpolated."""
-        self._db.execute("INSERT OR REPLACE INTO clock VALUES (?, ?)", (step, seconds))
+        self._db.execute("INSERT OR REPLACE INTO clock VALUES (?, ?)", (int(step), float(seconds)))
 
     def commit(self) -> None:
         """Make everything put so far durable and visible to readers, with a sign of life."""
@@ -198,10 +205,12 @@ class RunWriter:
 
     def close(self) -> None:
         """Commit and leave one plain file behind, without side files."""
-        self.commit()
-        with contextlib.suppress(sqlite3.OperationalError):  # a reader is still there: the side files stay
-            self._db.execute("PRAGMA journal_mode = DELETE")
-        self._db.close()
+        try:
+            self.commit()
+            with contextlib.suppress(sqlite3.OperationalError):  # a reader is still there: the side files stay
+                self._db.execute("PRAGMA journal_mode = DELETE")
+        finally:
+            self._db.close()
 
     def _name(self, name: str) -> int:
         if name not in self._names:
@@ -302,7 +311,7 @@ class Run:
     def histogram(
         self, name: str, step: int, layer: str | None = None
     ) -> tuple[NDArray[np.int64], Values | tuple[Values, Values]]:
-        """Return ``(counts [A], edges [A + 1])`` of one step, or ``(counts [A, B], (edges_a, edges_b))`` of a joint one.
+        """Return ``(counts [A], edges [A + 1])`` of one step, ``(counts [A, B], (edges_a, edges_b))`` if joint.
 
         Raises KeyError where this step has no such histogram.
         """
@@ -367,7 +376,9 @@ def load(path: str | Path) -> Run:
     run = Run(Path(path))
     if not run.path.is_file():
         folder = "is a folder" if run.path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"the run file {run.path} {folder}; give the path of a {SUFFIX} file that watch() wrote")
+        raise FileNotFoundError(
+            f"the run file {run.path} {folder}; give the path of a {SUFFIX} file that watch() wrote"
+        )
     with _reading(run.path):
         return run
 
@@ -387,6 +398,37 @@ def _changed(path: Path) -> float:
     return max(times)
 
 
+def _unwritable(path: Path, error: Exception) -> OSError:
+    return OSError(f"the run file {path} cannot be written ({error}); give a path in a folder you may write to as run=")
+
+
+def _create_empty(path: Path) -> bool:
+    """Create an empty file and its folder; return False where the path is taken."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return True
+
+
+def _connect_to_write(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
+    try:
+        _migrate(db)  # before the write-ahead log, so that the first thing in the file is the whole schema
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a run file read-only; an older schema is brought up to date in memory."""
@@ -402,6 +444,11 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
             db = memory
             _migrate(db)
         yield db
+    except sqlite3.DatabaseError as error:
+        raise RunFileError(
+            f"the run file {path} cannot be read ({error}); if it was copied from a live run, copy it again "
+            "together with its -wal file"
+        ) from error
     finally:
         db.close()
 
@@ -411,8 +458,11 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=5.0)
     try:
         db.execute("SELECT count(*) FROM sqlite_master")
-    except sqlite3.OperationalError:  # a finished run on a read-only medium has no room for the side files
+    except sqlite3.OperationalError as error:
         db.close()
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+        # A run on a read-only medium has no room for the side files that a reader of a live run needs.
         db = sqlite3.connect(f"{uri}?immutable=1", uri=True)
     except sqlite3.DatabaseError:
         pass  # not a database: the check of the caller says so
