@@ -1,0 +1,277 @@
+"""The front door: ``watch`` puts a panel on an optimizer, and ``optimizer.cockpit`` is the handle to it."""
+
+from __future__ import annotations
+
+import atexit
+import datetime
+import os
+import secrets
+import subprocess
+import sys
+import warnings
+import weakref
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from cockpitlite.describe import describe_run, script_name
+from cockpitlite.diagnosis import Finding, diagnose
+from cockpitlite.instrument import Instrument
+from cockpitlite.instruments import choose
+from cockpitlite.panel import Panel
+from cockpitlite.recorder import Recorder
+from cockpitlite.schedule import Budget, Every, Schedule, on_diagnosis_schedule
+from cockpitlite.store import SUFFIX, RunWriter, load
+from cockpitlite.tracker import Tracker, Watched, owner_list
+
+if TYPE_CHECKING:
+    PanelChoice = str | type[Instrument] | Instrument | Iterable[str | type[Instrument] | Instrument]
+
+O = TypeVar("O", bound=torch.optim.Optimizer)  # noqa: E741  # the optimizer's own type is returned
+
+
+def watch(
+    optimizer: O,
+    model: nn.Module | None = None,
+    loss_fn: nn.Module | Callable[..., Any] | None = None,
+    *,
+    panel: PanelChoice = "economy",
+    every: int | Schedule | None = None,
+    overhead: float | None = 0.10,
+    samples: int | None = None,
+    run: str | Path | None = None,
+    resume: bool = False,
+    batch_dim: int = 0,
+    dashboard: bool = False,
+    on_finding: Callable[[Finding], Any] | None = None,
+) -> O:
+    """Watch an optimizer train a model, and return the same optimizer; the training loop stays as it is.
+
+    ``model`` is the module the loop calls; without it only what needs nothing but parameters is measured. ``loss_fn``
+    (called as ``loss_fn(output, target)`` on single samples) is needed only where the loss of single samples cannot be
+    found by itself; the panel says so. ``panel`` is "economy", "business", "full", or a list of names, Instrument classes
+    and instances. ``every`` tracks each k-th step, or the steps for which a callable is true; by default as many as
+    ``overhead`` (a share of the training time, 0.10 for 10 %) pays for, and ``overhead=None`` tracks every step.
+    ``samples`` limits per-sample statistics to that many samples of each batch. ``run`` is the path of the run file,
+    ``runs/<script>-<date>-<time>.cockpit`` unless given; ``resume`` appends to an existing one. ``batch_dim`` is the axis
+    of the model's inputs that counts samples. ``dashboard`` opens the live page in a process of its own. ``on_finding``
+    is called in the training process with each new Finding of the diagnosis; what it raises reaches the training loop.
+
+    The handle is ``optimizer.cockpit``. Watching an optimizer again ends its first watch.
+
+    Raises TypeError for arguments of the wrong kind, ValueError for values that make no sense (an optimizer that holds
+    no parameter of the model, an unknown panel), FileExistsError where the run file exists and ``resume`` is false, and
+    OSError where it cannot be written.
+    """
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"watch() takes a torch.optim.Optimizer first; got {type(optimizer).__name__}")
+    if model is not None and not isinstance(model, nn.Module):
+        raise TypeError(f"watch() takes a torch.nn.Module as model; got {type(model).__name__}")
+    if loss_fn is not None and not callable(loss_fn):
+        raise TypeError(
+            f"loss_fn is called as loss_fn(output, target); got {type(loss_fn).__name__}, which cannot be called"
+        )
+    if samples is not None and samples < 1:
+        raise ValueError(f"samples is a number of samples of each batch, at least 1, or None for all; got {samples}")
+    schedule = _schedule(every, overhead)
+    instruments = choose(panel)
+    names, parameters = _common_parameters(optimizer, model)
+    previous = getattr(optimizer, "cockpit", None)
+    if isinstance(previous, Cockpit) and not previous.closed:
+        warnings.warn("cockpitlite: this optimizer was already watched; the first watch ends here", stacklevel=2)
+        previous.close()
+    path = _default_path() if run is None else Path(run)
+    resumed = resume and path.exists()
+    writer = RunWriter(path, resume=resume)
+    watched = Watched(
+        optimizer=optimizer,
+        model=model,
+        names=names,
+        parameters=parameters,
+        owners=[] if model is None else owner_list(model, parameters),
+        batch_dim=batch_dim,
+        samples=samples,
+        loss_fn=loss_fn,
+    )
+    cockpit = Cockpit(watched, instruments, schedule, writer, on_finding, resumed)
+    optimizer.cockpit = cockpit  # type: ignore[attr-defined]
+    if dashboard:
+        cockpit.open_dashboard()
+    return optimizer
+
+
+class Cockpit:
+    """The handle to a watch, ``optimizer.cockpit``."""
+
+    def __init__(
+        self,
+        watched: Watched,
+        instruments: list[Instrument],
+        schedule: Schedule,
+        writer: RunWriter,
+        on_finding: Callable[[Finding], Any] | None,
+        resumed: bool,
+    ) -> None:
+        self._run = writer.path
+        self._on_finding = on_finding
+        self._known: set[tuple[str, int]] = set()
+        self._found: list[Finding] = []
+        self._logged: set[str] = set()
+        self._process = os.getpid()
+        first = 0 if writer.last_step is None else writer.last_step + 1
+        self._recorder = Recorder(writer)
+        self._describe(watched, instruments, schedule, resumed, first)
+        self._tracker = Tracker(watched, instruments, schedule, self._recorder, first)
+        self._recorder.on_failed_check = self._tracker.failed_check
+        self._recorder.on_alarm = self._tracker.alarm
+        if on_finding is not None:
+            self._tracker.after_step = self._tell
+        self.closed = False
+        _open.add(self)
+
+    def _describe(
+        self, watched: Watched, instruments: list[Instrument], schedule: Schedule, resumed: bool, first: int
+    ) -> None:
+        recorder = self._recorder
+        described = describe_run(watched.optimizer, watched.model, watched.parameters)
+        names = [instrument.name for instrument in instruments]
+        recorder.meta(**described, panel=names, schedule=str(schedule), samples=watched.samples)
+        for instrument in instruments:
+            recorder.panel(instrument.placed_panel())
+        recorder.event(first, "resume", {"from": first}) if resumed else recorder.event(0, "start", {})
+        if watched.model is None:
+            for instrument in instruments:
+                if any(kind.needs_model for kind in instrument.demands().values()):
+                    reason = (
+                        "watch() was not given the model, so neither its batches nor its layers are seen: pass model="
+                    )
+                    recorder.event(first, "unavailable", {"reading": instrument.name, "reason": reason})
+
+    @property
+    def run(self) -> Path:
+        """The path of the run file."""
+        return self._run
+
+    def log(self, **values: float | Tensor) -> None:
+        """Record named numbers under the last step taken, such as ``log(valid_accuracy=0.93)``.
+
+        Raises TypeError for a value that is not one number.
+        """
+        for name, value in values.items():
+            try:
+                number = float(value)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise TypeError(f"log({name}=...) takes one number; got {type(value).__name__}") from error
+            if name not in self._logged:
+                self._logged.add(name)
+                title = name.replace("_", " ").capitalize()
+                self._recorder.panel(Panel(title, "performance", help="Logged by the training script.").named(name))
+            self._recorder.reading(self._tracker.last_step, name, number)
+
+    def observe(self, losses: Tensor) -> None:
+        """Give the losses of the batch's samples, ``[sample]``, before ``backward``, where they cannot be found.
+
+        Their mean must be the loss that is minimised. Raises ValueError for a tensor that is not one-dimensional.
+        """
+        if losses.dim() != 1:
+            raise ValueError(f"observe() takes one loss per sample, a tensor [sample]; got shape {tuple(losses.shape)}")
+        self._tracker.capture.observed = losses.detach()
+
+    def findings(self) -> list[Finding]:
+        """Return what the diagnosis says now, the most likely root cause first."""
+        self._recorder.flush()
+        return diagnose(load(self._run))
+
+    def pause(self) -> None:
+        """Measure nothing until :meth:`resume`; steps go on being counted."""
+        self._tracker.pause()
+
+    def resume(self) -> None:
+        """Measure again after :meth:`pause`."""
+        self._tracker.resume()
+
+    def close(self) -> None:
+        """Detach every hook and complete the run file; also done at exit."""
+        if self.closed or self._process != os.getpid():
+            return
+        self.closed = True
+        self._tracker.close()
+        failed = getattr(sys, "last_value", None) is not None
+        self._recorder.event(self._tracker.last_step, "finish", {})
+        self._recorder.meta(status="stopped" if failed else "finished", ended=datetime.datetime.now().timestamp())
+        self._recorder.close()
+        _open.discard(self)
+
+    def open_dashboard(self) -> None:
+        """Open the live page of this run, in a process of its own."""
+        command = [sys.executable, "-m", "cockpitlite.cli", "dashboard", str(self._run)]
+        self._page = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        atexit.register(self._page.terminate)
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return object, ()  # a copy of a watched optimizer is not watched
+
+    def _tell(self, step: int) -> None:
+        """Let the diagnosis look at the file when it has learnt something, and call back about what is new."""
+        if on_diagnosis_schedule(step) or step % 100 == 0:
+            self._recorder.after_commit(self._diagnose)
+        found, self._found = self._found, []
+        for finding in found:
+            if (finding.code, finding.since) not in self._known:
+                self._known.add((finding.code, finding.since))
+                assert self._on_finding is not None
+                self._on_finding(finding)
+
+    def _diagnose(self) -> None:
+        self._found = diagnose(load(self._run))
+
+
+_open: weakref.WeakSet[Cockpit] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for cockpit in list(_open):
+        cockpit.close()
+
+
+def _schedule(every: int | Schedule | None, overhead: float | None) -> Schedule:
+    if isinstance(every, bool) or not (every is None or isinstance(every, int) or callable(every)):
+        raise TypeError(f"every is a number of steps, a callable step -> bool, or None; got {every!r}")
+    if isinstance(every, int):
+        if every < 1:
+            raise ValueError(f"every is a number of steps, at least 1; got {every}")
+        return Every(every)
+    if every is not None:
+        return every
+    if overhead is None:
+        return Every(1)
+    if not overhead > 0:
+        raise ValueError(f"overhead is a share of the training time above 0, such as 0.10, or None; got {overhead}")
+    return Budget(float(overhead))
+
+
+def _common_parameters(
+    optimizer: torch.optim.Optimizer, model: nn.Module | None
+) -> tuple[list[str], list[nn.Parameter]]:
+    """Return names and parameters that are watched: the optimizer's that are the model's, or all of them without one."""
+    held = [(index, p) for index, group in enumerate(optimizer.param_groups) for p in group["params"]]
+    if model is None:
+        return [f"group{group}.{index}" for index, (group, _) in enumerate(held)], [p for _, p in held]
+    wanted = {id(parameter) for _, parameter in held}
+    common = [(name, parameter) for name, parameter in model.named_parameters() if id(parameter) in wanted]
+    if not common:
+        raise ValueError(
+            "the optimizer holds no parameter of this model: build the optimizer from the parameters of the model "
+            "that is trained (after moving or rebuilding it), and pass that model to watch()"
+        )
+    return [name.replace("_orig_mod.", "") for name, _ in common], [parameter for _, parameter in common]
+
+
+def _default_path() -> Path:
+    when = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = Path("runs") / f"{script_name()}-{when}{SUFFIX}"
+    return path if not path.exists() else path.with_name(f"{path.stem}-{secrets.token_hex(2)}{SUFFIX}")

@@ -1,0 +1,495 @@
+"""The only file that registers torch hooks: it turns what passes through a training step into records."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from cockpitlite.losses import read_graph
+from cockpitlite.records import Backward, Call, Forward, Surroundings
+from cockpitlite.trace import Trace
+from cockpitlite.tree import map_tensors, tensors_in
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the step now under way is to leave behind.
+
+    ``calls``: inputs and output gradients of modules. ``forwards``: what a re-evaluation of the root module needs.
+    ``gradient``: a copy of the gradient before anything clips it. ``scan``: the largest magnitudes on the way.
+    """
+
+    calls: bool = False
+    forwards: bool = False
+    gradient: bool = False
+    scan: bool = False
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A module whose calls are recorded; ``rerun`` says that its calls may have to be made again."""
+
+    module: nn.Module
+    name: str
+    rerun: bool
+
+
+def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let no error of ours reach the training loop: it is kept for the tracker to report."""
+
+    @functools.wraps(method)
+    def body(self: Capture, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            self.trouble = self.trouble or error
+            return None
+
+    return body
+
+
+class Capture:
+    """Everything seen of the step under way; its hooks on the modules and on backward.
+
+    Step boundaries are told by the tracker (:meth:`begin`, :meth:`entered`); while ``busy`` nothing is recorded, so
+    that our own re-evaluations are invisible.
+    """
+
+    def __init__(
+        self, root: nn.Module | None, owners: Sequence[Owner], parameters: Sequence[nn.Parameter], batch_dim: int
+    ) -> None:
+        self.root = root
+        self.owners = owners
+        self.parameters = list(parameters)
+        self.batch_dim = batch_dim
+        self.wish = Wish()
+        self.busy = False
+        self.trouble: Exception | None = None
+        self.seen_eval = False
+        self.begin(Wish())
+        self._probes = self.parameters[:: max(1, len(self.parameters) // 4)]
+        self._marks: list[tuple[int, int] | None] = self._gradient_marks()
+        self._children: list[RemovableHandle] = []
+        self._permanent: list[RemovableHandle] = []
+        if root is not None:
+            self._permanent = [
+                root.register_forward_pre_hook(_Hook(self._before_forward), with_kwargs=True),
+                root.register_forward_hook(_Hook(self._after_forward), always_call=True),
+            ]
+        _listen(self)
+
+    def begin(self, wish: Wish) -> None:
+        """Start a step: forget the last one."""
+        if hasattr(self, "trace"):
+            self.trace.close()
+            self._detach_children()
+        self.wish = wish
+        self.trace = Trace()
+        self.forwards: list[Forward] = []
+        self.backwards: list[Backward] = []
+        self.gradient: list[Tensor | None] | None = None
+        self.stale: list[Tensor | None] | None = None
+        self.observed: Tensor | None = None
+        self._node: Tensor | None = None
+        self.complete = False
+        self.aborted = False
+        self._closure = False
+        self._no_grad_inside = False
+        self._marks_after_step = True
+
+    def entered(self, closure: bool) -> None:
+        """The optimizer's step has begun; with a closure, forward and backward happen inside of it."""
+        self._closure = closure
+        if closure:
+            self._forget()
+        else:
+            self.complete = True
+
+    def close(self) -> None:
+        """Remove every hook."""
+        self.begin(Wish())
+        for handle in self._permanent:
+            handle.remove()
+        self._permanent = []
+        _unlisten(self)
+
+    @_guarded
+    def _before_forward(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        wish = self.wish
+        if self.busy or self.complete or not (wish.calls or wish.forwards) or not torch.is_grad_enabled():
+            return
+        if getattr(root, "_is_replica", False) or torch.compiler.is_compiling():
+            return
+        inputs = map_tensors(Tensor.detach, (args, kwargs))
+        sizes = (tensor.shape[self.batch_dim] for tensor in tensors_in(inputs) if tensor.dim() > self.batch_dim)
+        device = self.parameters[0].device
+        forward = Forward(
+            root=root,
+            args=inputs[0],
+            kwargs=inputs[1],
+            versions=tuple(tensor._version for tensor in tensors_in(inputs)),
+            samples=next(sizes, None),
+            surroundings=Surroundings.now(device),
+            buffers={name: buffer.detach().clone() for name, buffer in root.named_buffers()} if wish.forwards else {},
+        )
+        if wish.scan:
+            forward.magnitudes = [m for m in map(_magnitude, tensors_in(inputs)) if m is not None]
+        self.seen_eval = self.seen_eval or not root.training
+        self.forwards.append(forward)
+        if wish.calls and not self._children:
+            self._attach_children()
+
+    @_guarded
+    def _after_forward(self, root: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if self.busy or self.complete or not self.forwards or not torch.is_grad_enabled():
+            return None
+        if not self._no_grad_inside:  # a re-entrant checkpoint calls its modules again, in the backward
+            self._detach_children()
+        if output is None or self.forwards[-1].outputs:
+            return None
+        followed = self.trace.follow(output)
+        self.forwards[-1].outputs = list(tensors_in(followed))
+        return None if followed is output else followed
+
+    def _attach_children(self) -> None:
+        for owner in self.owners:
+            notes: list[_Entry] = []
+            if owner.rerun:
+                before = _Hook(functools.partial(self._before_call, notes))
+                self._children.append(owner.module.register_forward_pre_hook(before, with_kwargs=True))
+            after = _Hook(functools.partial(self._after_call, owner, notes))
+            self._children.append(owner.module.register_forward_hook(after, with_kwargs=True))
+
+    def _detach_children(self) -> None:
+        for handle in self._children:
+            handle.remove()
+        self._children = []
+
+    @_guarded
+    def _before_call(self, notes: list[_Entry], module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> None:
+        if self.busy or not torch.is_grad_enabled():
+            return
+        buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+        inputs = map_tensors(Tensor.detach, (args, kwargs))
+        versions = tuple(tensor._version for tensor in tensors_in(inputs))
+        notes[:] = [_Entry(inputs, versions, Surroundings.now(self.parameters[0].device), buffers)]
+
+    @_guarded
+    def _after_call(
+        self, owner: Owner, notes: list[_Entry], module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any
+    ) -> None:
+        if self.busy or self.complete or not self.forwards:
+            return
+        if not torch.is_grad_enabled():
+            self._no_grad_inside = True
+            return
+        outputs = list(tensors_in(output))
+        if not any(tensor.requires_grad for tensor in outputs):
+            return
+        if notes:
+            entry = notes.pop()
+        else:
+            inputs = map_tensors(Tensor.detach, (args, kwargs))
+            entry = _Entry(inputs, tuple(tensor._version for tensor in tensors_in(inputs)), None, {})
+        forward = self.forwards[-1]
+        call = Call(
+            module=module,
+            name=owner.name,
+            forward=forward,
+            args=entry.inputs[0],
+            kwargs=entry.inputs[1],
+            versions=entry.versions,
+            folds=_folds_samples(next(tensors_in((args, kwargs)), None), forward.samples),
+            surroundings=entry.surroundings,
+            buffers=entry.buffers,
+            gradients=[None] * len(outputs),
+            backwards=[None] * len(outputs),
+        )
+        if self.wish.scan:
+            call.magnitude = _magnitude(outputs[0])
+        forward.calls.append(call)
+        for position, tensor in enumerate(outputs):
+            if tensor.requires_grad:
+                self._tap(call, position, tensor)
+
+    def _tap(self, call: Call, position: int, output: Tensor) -> None:
+        """Record the gradient of an output; an in-place operation on a view moves it to the view's base."""
+        output.register_hook(functools.partial(self._arrived, call, position))
+        base = output._base
+        if base is not None and base.requires_grad and base.is_contiguous():
+            view = (output.size(), output.stride(), output.storage_offset())
+            base.register_hook(functools.partial(self._arrived_at_base, call, position, view))
+
+    @_guarded
+    def _arrived(self, call: Call, position: int, gradient: Tensor) -> None:
+        if self.busy or (self.complete and not self._closure):
+            return
+        known = call.gradients[position]
+        call.gradients[position] = gradient.detach() if known is None else known + gradient.detach()
+        call.backwards[position] = torch._C._current_graph_task_id()
+
+    @_guarded
+    def _arrived_at_base(self, call: Call, position: int, view: Any, gradient: Tensor) -> None:
+        if call.backwards[position] != torch._C._current_graph_task_id():
+            self._arrived(call, position, gradient.contiguous().as_strided(*view))
+
+    @_guarded
+    def before_backward(self, given: Any) -> None:
+        """Backward is about to run from ``given``."""
+        if self.complete and not self._closure and not self.busy:  # the step never ended: it raised
+            self.aborted = True
+            self.begin(self.wish)
+        if self.busy or self.complete:
+            return
+        marks = self._gradient_marks()
+        if marks != self._marks or all(mark is None for mark in marks):
+            self._forget_backwards()  # the gradients were cleared since: a new sum begins
+        elif self._marks_after_step and self.wish.gradient:
+            self.stale = self._gradient_copy()  # nobody cleared the gradients of the last step
+        self._marks_after_step = False
+        self._marks = marks
+        if self.wish.calls and isinstance(given, Tensor) and given.numel() == 1:
+            self._node = read_graph(given)
+
+    @_guarded
+    def after_backward(self, given: Any) -> None:
+        """Backward has run from ``given``: if it reached our parameters it belongs to this step."""
+        if self.busy or self.complete:
+            return
+        marks = self._gradient_marks()
+        reached = marks != self._marks
+        self._marks = marks
+        if not reached:
+            return
+        loss = given if isinstance(given, Tensor) and given.numel() == 1 else None
+        scale = _scales.of(loss)
+        backward = Backward(
+            given=loss,
+            loss=None if loss is None else _unscaled(loss.detach().as_subclass(Tensor), scale),
+            scale=scale,
+            trace=self.trace,
+            forwards=[forward for forward in self.forwards if not self.wish.calls or _reached(forward)],
+            per_sample=self.observed,
+            node=self._node,
+        )
+        self.backwards.append(backward)
+        self.forwards = []
+        self.observed = None
+        self._node = None
+        if self._closure:
+            self.complete = True
+        self._detach_children()
+        if self.wish.gradient:
+            self.gradient = self._gradient_copy()
+
+    def stepped(self) -> None:
+        """The optimizer's step is over: whatever the gradients hold now is old."""
+        self._marks = self._gradient_marks()
+
+    def _forget(self) -> None:
+        self.forwards = []
+        self._forget_backwards()
+
+    def _forget_backwards(self) -> None:
+        self.backwards = []
+        self.gradient = None
+        self.stale = None
+
+    def _gradient_marks(self) -> list[tuple[int, int] | None]:
+        """Tell, without looking at a value, whether the gradients are the ones last seen."""
+        gradients = [parameter.grad for parameter in self._probes]
+        return [None if gradient is None else (id(gradient), gradient._version) for gradient in gradients]
+
+    def _gradient_copy(self) -> list[Tensor | None]:
+        return [None if p.grad is None else _dense(p.grad.detach()).clone() for p in self.parameters]
+
+
+@dataclass
+class _Entry:
+    """What a call was entered with."""
+
+    inputs: tuple[tuple[Any, ...], Mapping[str, Any]]
+    versions: tuple[int, ...]
+    surroundings: Surroundings | None
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+
+
+class _Hook:
+    """A hook that vanishes when its module is copied or pickled: copies are not watched."""
+
+    def __init__(self, body: Callable[..., Any] | None = None) -> None:
+        self.body = body
+
+    def __call__(self, *args: Any) -> Any:
+        return None if self.body is None else self.body(*args)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Hook:
+        return _Hook()
+
+    def __reduce__(self) -> tuple[type[_Hook], tuple[()]]:
+        return _Hook, ()
+
+
+def _magnitude(tensor: Tensor) -> Tensor | None:
+    """Return the largest magnitude of a floating-point tensor: NaN or infinite where any of its values is."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return None
+    return torch.linalg.vector_norm(tensor.detach().as_subclass(Tensor), torch.inf)
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    return tensor.to_dense() if tensor.is_sparse else tensor
+
+
+def _unscaled(loss: Tensor, scale: Tensor | None) -> Tensor:
+    return loss.clone() if scale is None else loss / scale
+
+
+def _reached(forward: Forward) -> bool:
+    return any(call.arrived for call in forward.calls)
+
+
+_RESHAPES = ("ViewBackward0", "ReshapeAliasBackward0", "UnsafeViewBackward0")
+
+
+def _folds_samples(source: Tensor | None, samples: int | None) -> bool:
+    """Whether a tensor was seen to be a reshape of one whose first axis is the batch: rows are then sample-major."""
+    if source is None:
+        return False
+    if source._base is not None and source._base.dim() and source._base.is_contiguous() and source.is_contiguous():
+        return source._base.shape[0] == samples
+    node = source.grad_fn
+    sizes = getattr(node, "_saved_self_sym_sizes", None) if node is not None and node.name() in _RESHAPES else None
+    return bool(sizes) and sizes[0] == samples
+
+
+# --- the optimizer -------------------------------------------------------------------------------------------------
+
+
+def attach_to_steps(
+    optimizer: torch.optim.Optimizer,
+    before: Callable[[bool], None],
+    after: Callable[[], None],
+    aborted: Callable[[], bool],
+) -> list[RemovableHandle]:
+    """Call ``before(closure given?)`` and ``after()`` around every step really taken, once where steps nest.
+
+    ``aborted`` tells that the last step ended by an exception, in which case torch calls no hook.
+    """
+    depth = 0
+
+    def entering(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        nonlocal depth
+        depth = 1 if aborted() else depth + 1
+        if depth == 1:
+            given = (*args, kwargs.get("closure"))
+            before(any(callable(item) for item in given))
+
+    def leaving(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        nonlocal depth
+        depth = max(0, depth - 1)
+        if depth == 0:
+            after()
+
+    return [optimizer.register_step_pre_hook(entering), optimizer.register_step_post_hook(leaving)]
+
+
+# --- backward, wrapped once for all watches ------------------------------------------------------------------------
+
+
+class _Scales:
+    """The factor that a GradScaler put on a loss, from its scaling until its backward."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[weakref.ref[Tensor], Tensor] | None = None
+
+    def put(self, scaled: Any, scale: Tensor | None) -> None:
+        if isinstance(scaled, Tensor) and scale is not None:
+            self._latest = (weakref.ref(scaled), scale.detach().clone())
+
+    def of(self, loss: Tensor | None) -> Tensor | None:
+        latest = self._latest
+        if latest is None or loss is None or latest[0]() is not loss:
+            return None
+        return latest[1]
+
+
+_scales = _Scales()
+_captures: weakref.WeakSet[Capture] = weakref.WeakSet()
+_plain_backward = torch.autograd.backward
+_plain_scale = torch.amp.GradScaler.scale
+
+
+@functools.wraps(torch.autograd.backward)
+def _heard_backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
+    if torch._C._current_graph_task_id() != -1:  # a checkpoint's backward inside a backward
+        return _plain_backward(tensors, *args, **kwargs)
+    given = tensors[0] if isinstance(tensors, list | tuple) and len(tensors) == 1 else tensors
+    listeners = list(_captures)
+    for capture in listeners:
+        capture.before_backward(given)
+    _plain_backward(tensors, *args, **kwargs)
+    for capture in listeners:
+        capture.after_backward(given)
+    return None
+
+
+@functools.wraps(torch.amp.GradScaler.scale)
+def _heard_scale(scaler: torch.amp.GradScaler, outputs: Any) -> Any:
+    scaled = _plain_scale(scaler, outputs)
+    _scales.put(scaled, scaler._scale if scaler.is_enabled() else None)
+    return scaled
+
+
+def _listen(capture: Capture) -> None:
+    _captures.add(capture)
+    if torch.autograd.backward is _plain_backward:
+        torch.autograd.backward = _heard_backward
+    if torch.amp.GradScaler.scale is _plain_scale:
+        torch.amp.GradScaler.scale = _heard_scale  # type: ignore[method-assign]
+
+
+def _unlisten(capture: Capture) -> None:
+    _captures.discard(capture)
+    if _captures:
+        return
+    if torch.autograd.backward is _heard_backward:  # someone may have wrapped it after us
+        torch.autograd.backward = _plain_backward
+    if torch.amp.GradScaler.scale is _heard_scale:
+        torch.amp.GradScaler.scale = _plain_scale  # type: ignore[method-assign]
+
+
+# --- the silence around a re-evaluation ----------------------------------------------------------------------------
+
+_HOOK_DICTIONARIES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+@contextlib.contextmanager
+def hooks_bypassed(root: nn.Module) -> Iterator[None]:
+    """Call no hook of anybody inside ``root``, but those of torch.nn.utils, which compute parameters."""
+    saved: list[tuple[nn.Module, str, Any]] = []
+    try:
+        for module in root.modules():
+            for attribute in _HOOK_DICTIONARIES:
+                hooks = getattr(module, attribute)
+                if hooks:
+                    saved.append((module, attribute, hooks))
+                    kept = {key: hook for key, hook in hooks.items() if _computes_parameters(hook)}
+                    object.__setattr__(module, attribute, OrderedDict(kept))
+        yield
+    finally:
+        for module, attribute, hooks in saved:
+            object.__setattr__(module, attribute, hooks)
+
+
+def _computes_parameters(hook: Any) -> bool:
+    return type(hook).__module__.startswith("torch.nn.utils")

@@ -1,0 +1,282 @@
+"""From the device to the run file, without the training step ever waiting: one flat buffer a step, one writer thread."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cockpitlite.instrument import Layered, Reading
+from cockpitlite.panel import Panel
+from cockpitlite.store import RunWriter
+
+COMMIT_SECONDS = 0.4  # so that a killed process loses less than a second
+
+
+@dataclass(frozen=True)
+class Check:
+    """A promise that is tested on the device and judged on the host: all of ``passed`` must be true.
+
+    ``readings`` are unavailable where it is not, for a reason that ``explain`` words from the positions that failed.
+    """
+
+    topic: str
+    passed: Tensor
+    explain: Callable[[list[int]], str]
+    readings: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Block:
+    """What one step leaves: readings by name with the step they belong to, a scan for non-finite values, checks."""
+
+    step: int
+    readings: list[tuple[str, int, Reading]] = field(default_factory=list)
+    scan: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
+    checks: Sequence[Check] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Shipment:
+    """A block on its way: the numbers that come from the device in one host buffer, and those known already."""
+
+    block: Block
+    buffer: Tensor
+    arrived: Any
+    parts: list[int | NDArray[np.float64]]
+
+    def unpack(self) -> list[NDArray[np.float64]]:
+        """Return the numbers of each part; waits for the copy, in the thread that calls it."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        numbers, position = self.buffer.numpy(), 0
+        unpacked = []
+        for part in self.parts:
+            if isinstance(part, int):
+                unpacked.append(numbers[position : position + part])
+                position += part
+            else:
+                unpacked.append(part)
+        return unpacked
+
+
+@dataclass(frozen=True)
+class _Notice:
+    """A wish to be called when everything before it has been committed."""
+
+    call: Callable[[], None]
+
+
+class Recorder:
+    """Takes blocks, events and panels from the training thread and writes them from a thread of its own.
+
+    Nothing here raises into the training thread: where the file cannot be written, ``failure`` says why, and what
+    comes later is dropped.
+    """
+
+    def __init__(self, writer: RunWriter) -> None:
+        self.on_failed_check: Callable[[Check, str], None] = lambda check, reason: None
+        self.on_alarm: Callable[[], None] = lambda: None
+        self.failure: str | None = None
+        self.closed = False
+        self.path = writer.path
+        self._writer = writer
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._losses: list[tuple[int, Tensor]] = []
+        self._shipped = time.monotonic()
+        self._ill = False
+        self._failed_topics: set[str] = set()
+        self._after_commit: list[Callable[[], None]] = []
+        self._thread = threading.Thread(target=self._run, name="cockpitlite-recorder", daemon=True)
+        self._thread.start()
+
+    def loss(self, step: int, loss: Tensor) -> None:
+        """Take the loss of a step that is not tracked; many are sent together."""
+        self._losses.append((step, loss))
+        if len(self._losses) >= 64 or time.monotonic() - self._shipped > COMMIT_SECONDS / 2:
+            self.block(Block(step))
+
+    def block(self, block: Block) -> None:
+        """Take what a step has left, with the losses that came before it."""
+        if self._losses:
+            block.readings = [("loss", step, loss) for step, loss in self._losses] + block.readings
+            self._losses = []
+        self._shipped = time.monotonic()
+        self._queue.put(_shipped(block))
+
+    def event(self, step: int, kind: str, data: Mapping[str, Any]) -> None:
+        """Take an event."""
+        self._queue.put(("event", step, kind, data, time.time()))
+
+    def meta(self, **entries: Any) -> None:
+        """Take entries of the run's description."""
+        self._queue.put(("meta", entries))
+
+    def panel(self, panel: Panel) -> None:
+        """Take how a reading is drawn."""
+        self._queue.put(("panel", panel))
+
+    def reading(self, step: int, name: str, value: float) -> None:
+        """Take one number that is known on the host."""
+        self._queue.put(("reading", name, step, value))
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Call something in the writer thread when all that was taken so far can be read."""
+        self._queue.put(_Notice(call))
+
+    def flush(self, timeout: float = 10.0) -> None:
+        """Wait until everything taken so far is in the file."""
+        if self._losses:
+            self.block(Block(self._losses[-1][0]))
+        done = threading.Event()
+        self.after_commit(done.set)
+        if self._thread.is_alive():
+            done.wait(timeout)
+
+    def close(self) -> None:
+        """Write what is left and end the thread."""
+        if self.closed:
+            return
+        self.flush()
+        self.closed = True
+        self._queue.put(None)
+        self._thread.join(timeout=10.0)
+
+    def _run(self) -> None:
+        last = time.monotonic()
+        while True:
+            try:
+                item = self._queue.get(timeout=COMMIT_SECONDS)
+            except queue.Empty:
+                item = ()
+            if item is None:
+                self._attempt(self._writer.close)
+                return
+            if isinstance(item, _Notice):
+                self._after_commit.append(item.call)
+            elif item:
+                self._attempt(self._write, item)
+            if time.monotonic() - last > COMMIT_SECONDS or (self._after_commit and self._queue.empty()):
+                self._attempt(self._writer.commit)
+                last = time.monotonic()
+                calls, self._after_commit = self._after_commit, []
+                for call in calls:
+                    call()
+
+    def _attempt(self, action: Callable[..., None], *args: Any) -> None:
+        """Do something with the file; after the first failure nothing more is tried."""
+        if self.failure is not None:
+            return
+        try:
+            action(*args)
+        except Exception as error:
+            self.failure = f"{type(error).__name__}: {error}"
+
+    def _write(self, item: Any) -> None:
+        if isinstance(item, _Shipment):
+            self._write_block(item)
+            return
+        kind, *rest = item
+        if kind == "event":
+            step, name, data, when = rest
+            self._writer.event(step, name, data, when)
+        elif kind == "meta":
+            self._writer.meta(**rest[0])
+        elif kind == "panel":
+            self._writer.panel(rest[0])
+        elif kind == "reading":
+            name, step, value = rest
+            self._writer.reading(name, step, value)
+
+    def _write_block(self, shipment: _Shipment) -> None:
+        block, parts = shipment.block, shipment.unpack()
+        count = len(block.readings)
+        dropped = self._judge(block, parts[count + (1 if block.scan else 0) :])
+        losses: list[tuple[int, float]] = []
+        for (name, step, reading), numbers in zip(block.readings, parts, strict=False):
+            if name in dropped:
+                continue
+            if name == "loss":
+                losses.append((step, float(numbers[0])))
+                continue
+            self._writer.reading(name, step, float(numbers[0]))
+            if isinstance(reading, Layered):
+                self._writer.layers(name, step, reading.layers, numbers[1:])
+        self._writer.readings("loss", losses)
+        if any(not math.isfinite(value) for _, value in losses):
+            self.on_alarm()
+        if block.scan:
+            self._report_scan(block, parts[count])
+        if block.seconds:
+            self._writer.clock(block.step, block.seconds)
+
+    def _judge(self, block: Block, parts: Sequence[NDArray[np.float64]]) -> set[str]:
+        """Return the readings to leave out because what they rest on did not hold."""
+        dropped: set[str] = set()
+        for check, passed in zip(block.checks, parts, strict=False):
+            failed = [int(index) for index in np.flatnonzero(passed == 0.0)]
+            if not failed:
+                continue
+            dropped |= check.readings
+            if check.topic not in self._failed_topics:
+                self._failed_topics.add(check.topic)
+                reason = check.explain(failed)
+                self.on_failed_check(check, reason)
+                for name in sorted(check.readings):
+                    self._writer.event(block.step, "unavailable", {"reading": name, "reason": reason})
+        return dropped
+
+    def _report_scan(self, block: Block, magnitudes: NDArray[np.float64]) -> None:
+        """Write an event when a non-finite value shows for the first time, or again after a healthy step."""
+        bad = np.flatnonzero(~np.isfinite(magnitudes))
+        if len(bad) and not self._ill:
+            what, layer = list(block.scan)[int(bad[0])]
+            self._writer.event(block.step, "nonfinite", {"what": what, "layer": layer or None, "sample": None})
+        self._ill = bool(len(bad))
+
+
+def _shipped(block: Block) -> _Shipment:
+    """Put all device numbers of a block into one buffer and start its copy to the host."""
+    groups: list[list[Any]] = [_members(reading) for _, _, reading in block.readings]
+    groups += [list(block.scan.values())] if block.scan else []
+    groups += [[check.passed] for check in block.checks]
+    device = next((m.device for members in groups for m in members if isinstance(m, Tensor)), torch.device("cpu"))
+    sent: list[Tensor] = []
+    parts: list[int | NDArray[np.float64]] = []
+    for members in groups:
+        if any(isinstance(member, Tensor) for member in members):
+            numbers = [_number(member, device) for member in members]
+            parts.append(sum(len(number) for number in numbers))
+            sent += numbers
+        else:
+            parts.append(np.concatenate([np.atleast_1d(np.asarray(member, dtype=np.float64)) for member in members]))
+    buffer = torch.cat(sent) if sent else torch.zeros(0, dtype=torch.float64)
+    if device.type != "cuda":
+        return _Shipment(block, buffer.cpu(), None, parts)
+    host = torch.empty(buffer.shape, dtype=buffer.dtype, pin_memory=True)
+    host.copy_(buffer, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record(torch.cuda.current_stream(device))
+    return _Shipment(block, host, arrived, parts)
+
+
+def _members(reading: Reading) -> list[Any]:
+    return [reading.total, reading.values] if isinstance(reading, Layered) else [reading]
+
+
+def _number(value: Any, device: torch.device) -> Tensor:
+    """Return a number or tensor as plain detached numbers on the device, in float64 where it has it."""
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    if isinstance(value, Tensor):
+        return value.detach().as_subclass(Tensor).to(device, dtype, non_blocking=True).reshape(-1)
+    return torch.tensor(value, dtype=dtype).to(device, non_blocking=True).reshape(-1)

@@ -1,0 +1,120 @@
+"""What is kept of a training step as it passes: forwards, calls of modules, backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cockpitlite.trace import Trace
+from cockpitlite.tree import tensors_in
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a forward depends on besides parameters and inputs: random number generators and autocast."""
+
+    device: torch.device
+    cpu_rng: Tensor
+    device_rng: Tensor | None
+    autocast: tuple[bool, torch.dtype]
+
+    @classmethod
+    def now(cls, device: torch.device) -> Surroundings:
+        """Note the present state; nothing waits for the device."""
+        cuda = device.type == "cuda"
+        return cls(
+            device,
+            torch.get_rng_state(),
+            torch.cuda.get_rng_state(device) if cuda else None,
+            (torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)),
+        )
+
+
+@dataclass
+class Call:
+    """One call of a module that owns parameters, and the gradient of what it returned.
+
+    ``gradients`` has one entry per tensor among the outputs, ``None`` until (or unless) a gradient arrives. The output
+    itself is never held: it would keep the record alive through its own hooks for ever. ``magnitude`` is the largest
+    magnitude in it, where that was asked for.
+    """
+
+    module: nn.Module
+    name: str
+    forward: Forward
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    versions: tuple[int, ...]
+    folds: bool
+    surroundings: Surroundings | None
+    buffers: Mapping[str, Tensor]
+    gradients: list[Tensor | None]
+    backwards: list[int | None]
+    magnitude: Tensor | None = None
+
+    @property
+    def arrived(self) -> bool:
+        """Whether any gradient has reached this call."""
+        return any(gradient is not None for gradient in self.gradients)
+
+    @property
+    def intact(self) -> bool:
+        """Whether no input was written to since the call."""
+        return self.versions == tuple(tensor._version for tensor in tensors_in((self.args, self.kwargs)))
+
+
+@dataclass
+class Forward:
+    """One grad-mode call of the root module: all that a re-evaluation needs, and the calls inside it.
+
+    ``magnitudes`` are the largest magnitudes in its inputs, where they were asked for.
+    """
+
+    root: nn.Module
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    versions: tuple[int, ...]
+    samples: int | None
+    surroundings: Surroundings
+    buffers: Mapping[str, Tensor]
+    outputs: list[Tensor] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    magnitudes: list[Tensor] = field(default_factory=list)
+
+    @property
+    def intact(self) -> bool:
+        """Whether no input was written to since the forward."""
+        return self.versions == tuple(tensor._version for tensor in tensors_in((self.args, self.kwargs)))
+
+
+@dataclass
+class Backward:
+    """One backward pass: the loss it started from, and the forwards whose outputs it went through.
+
+    ``loss`` is unscaled; ``given`` is the very tensor handed to backward, kept until the step ends. ``per_sample``
+    (``[sample]``, with mean ``loss``) is what the user gave. ``node`` holds elements proportional to the parts of the
+    loss, read from the autograd graph before it was freed; their order is sample-major.
+    """
+
+    given: Tensor | None
+    loss: Tensor | None
+    scale: Tensor | None
+    trace: Trace | None
+    forwards: list[Forward]
+    per_sample: Tensor | None = None
+    node: Tensor | None = None
+
+    @property
+    def samples(self) -> int | None:
+        """The number of samples, where all forwards of this backward saw the same number."""
+        sizes = {forward.samples for forward in self.forwards}
+        return sizes.pop() if len(sizes) == 1 else None
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls that a gradient reached."""
+        return [call for forward in self.forwards for call in forward.calls if call.arrived]

@@ -1,0 +1,192 @@
+"""The loss along the step that was taken: what is needed to tell a step that is too short from one that is too long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from cockpitlite.replay import NotReplayable, loss_gradient
+from cockpitlite.statistics.loss import BatchLoss, SampleLosses
+from cockpitlite.statistics.samples import SampleReductions
+from cockpitlite.statistics.statistic import Statistic, Supply, Want
+from cockpitlite.statistics.step import Line, Step, Unavailable, inner, norms
+
+
+@dataclass(frozen=True)
+class Descent(Statistic):
+    """gᵀd: the slope of the batch's loss along the step it led to; negative when the step goes downhill."""
+
+    slope: Tensor
+
+    @classmethod
+    def of(cls, supply: Supply) -> Self:
+        """Take the inner product of gradient and step."""
+        return cls(inner(supply.step.gradient, supply.step.displacement))
+
+
+@dataclass(frozen=True)
+class StepLine(Statistic):
+    """Value and slope of the loss at both ends of the last step, each end on its own batch, along e = d/‖d‖.
+
+    Variances are those of the means: the unbiased variance over the samples, divided by the number of samples; None
+    where the samples are not known.
+    """
+
+    length: Tensor
+    loss_start: Tensor | None
+    loss_end: Tensor | None
+    slope_start: Tensor
+    slope_end: Tensor
+    loss_start_variance: Tensor | None
+    loss_end_variance: Tensor | None
+    slope_start_variance: Tensor | None
+    slope_end_variance: Tensor | None
+    judges_previous: ClassVar[bool] = True
+    wants: ClassVar[frozenset[Want]] = frozenset({Want.ON_LAST_STEP})
+    wants_before: ClassVar[frozenset[Want]] = frozenset({Want.ON_STEP})
+
+    @classmethod
+    def of(cls, supply: Supply) -> Self:
+        """Join what the last step left with what this batch says at its end."""
+        step, line = supply.step, _line(supply.step)
+        loss, loss_variance = loss_and_variance(supply)
+        slope_variance = variance_along(supply, Want.ON_LAST_STEP)
+        squared = line.length.square()
+        return cls(
+            length=line.length,
+            loss_start=line.loss,
+            loss_end=loss,
+            slope_start=line.slope / line.length,
+            slope_end=inner(step.gradient, line.displacement) / line.length,
+            loss_start_variance=_of_mean(line.loss_variance, line.samples),
+            loss_end_variance=_of_mean(loss_variance, _samples(step)),
+            slope_start_variance=_of_mean(line.slope_variance, line.samples, squared),
+            slope_end_variance=_of_mean(slope_variance, _samples(step), squared),
+        )
+
+
+@dataclass(frozen=True)
+class SameBatchSlopes(Statistic):
+    """dᵀ∇L of the step's own batch, before (``start``) and after (``end``) the step."""
+
+    start: Tensor
+    end: Tensor
+    wants: ClassVar[frozenset[Want]] = frozenset({Want.FORWARD})
+    needs_model: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, supply: Supply) -> Self:
+        """Evaluate the batch once more where the step has led."""
+        step = supply.step
+        after = [parameter.detach() for parameter in step.parameters]
+        return cls(supply(Descent).slope, _slope_elsewhere(step, after, step.displacement))
+
+
+@dataclass(frozen=True)
+class NextBatchSlopes(Statistic):
+    """dᵀ∇L of the batch after the step, at the step's ``start`` and ``end``: data the step has not seen."""
+
+    start: Tensor
+    end: Tensor
+    judges_previous: ClassVar[bool] = True
+    wants: ClassVar[frozenset[Want]] = frozenset({Want.FORWARD})
+    needs_model: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, supply: Supply) -> Self:
+        """Evaluate this batch once more where the last step began."""
+        step, line = supply.step, _line(supply.step)
+        before = _slope_elsewhere(step, line.start, line.displacement)
+        return cls(before, inner(step.gradient, line.displacement))
+
+
+def line_of(supply: Supply) -> Line:
+    """Return what the next step needs to judge this one."""
+    step = supply.step
+    loss, loss_variance = loss_and_variance(supply)
+    return Line(
+        step=step.index,
+        displacement=step.displacement,
+        start=step.start,
+        length=norms(step.displacement).norm(),
+        loss=loss,
+        loss_variance=loss_variance,
+        slope=supply(Descent).slope,
+        slope_variance=variance_along(supply, Want.ON_STEP),
+        samples=_samples(step),
+    )
+
+
+def loss_and_variance(supply: Supply) -> tuple[Tensor | None, Tensor | None]:
+    """Return the batch loss and the variance over its samples, each None where it is not known."""
+    try:
+        loss = supply(BatchLoss).value
+    except Unavailable:
+        return None, None
+    if not any(want.per_sample for want in supply.wants):
+        return loss, None
+    try:
+        return loss, supply(SampleLosses).variance
+    except Unavailable:
+        return loss, None
+
+
+def variance_along(supply: Supply, want: Want) -> Tensor | None:
+    """Return the unbiased variance of the samples' slopes along a direction, None where they are not known."""
+    if want not in supply.wants:
+        return None
+    try:
+        slopes = supply(SampleReductions).on(want)
+    except Unavailable:
+        return None
+    total, looked_at = supply.step.samples, len(slopes)
+    if total < 2:
+        return torch.full_like(slopes.sum(), torch.nan)
+    centre = slopes.mean() if looked_at == total else _mean_slope(supply, want)
+    return (slopes - centre).square().sum() * (total / looked_at) / (total - 1)
+
+
+def _mean_slope(supply: Supply, want: Want) -> Tensor:
+    if want is Want.ON_STEP:
+        return supply(Descent).slope
+    return inner(supply.step.gradient, _line(supply.step).displacement)
+
+
+def _line(step: Step) -> Line:
+    if step.line is None or step.line.step != step.index - 1:
+        raise Unavailable("the step before was not recorded")
+    return step.line
+
+
+def _samples(step: Step) -> int | None:
+    try:
+        return step.samples
+    except Unavailable:
+        return None
+
+
+def _of_mean(variance: Tensor | None, samples: int | None, scale: Tensor | float = 1.0) -> Tensor | None:
+    return None if variance is None or samples is None else variance / (samples * scale)
+
+
+def _slope_elsewhere(step: Step, values: list[Tensor], direction: list[Tensor]) -> Tensor:
+    """Return dᵀ∇L of the step's batch at other parameter values."""
+    if "replay" in step.reasons:
+        raise Unavailable(step.reasons["replay"])
+    if not step.backwards:
+        raise Unavailable("no backward was seen in this step, so its batch cannot be evaluated again")
+    slope = torch.zeros((), dtype=torch.float64)
+    try:
+        for backward in step.backwards:
+            _, gradient = loss_gradient(backward, step.parameters, values)
+            signed = [g * sign for g, sign in zip(gradient, step.signs, strict=True)]
+            part = inner(signed, direction)
+            slope = part + slope.to(part)
+    except NotReplayable as reason:
+        raise Unavailable(str(reason)) from reason
+    except Exception as error:
+        raise Unavailable(f"the batch could not be evaluated again: {type(error).__name__}: {error}") from error
+    return step.trusted("replay", slope)

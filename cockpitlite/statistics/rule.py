@@ -1,0 +1,131 @@
+"""What a layer family knows about the contributions of single samples to the gradient of its parameters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cockpitlite.records import Call
+from cockpitlite.statistics.step import Unavailable
+
+CHUNK = 2**25  # numbers of per-sample gradients held at once
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """Sums over parameters, per sample: squared norms ``[sample]`` and projections ``[direction, sample]``."""
+
+    squared: Tensor | None
+    projected: Tensor
+
+    def __add__(self, other: Reduced) -> Reduced:
+        squared = None if self.squared is None or other.squared is None else self.squared + other.squared
+        return Reduced(squared, self.projected + other.projected)
+
+
+class Rule(ABC):
+    """Contributions c_n of a module's own calls; their sum over samples is the parameter's gradient.
+
+    ``chosen`` are the indices of the samples to look at, or None for all. Names are those of the module's own
+    parameters. ``values`` are all parameters of the model at the point of the step, by identity.
+    """
+
+    @abstractmethod
+    def reduce(
+        self,
+        calls: Sequence[Call],
+        directions: Mapping[str, Tensor],
+        samples: int,
+        chosen: Tensor | None,
+        squares: bool,
+        values: Mapping[int, Tensor],
+    ) -> Reduced:
+        """Return norms (where ``squares``) and projections on ``directions`` (``[direction, *parameter]`` by name)."""
+
+    @abstractmethod
+    def contributions(
+        self,
+        calls: Sequence[Call],
+        names: Sequence[str],
+        samples: int,
+        chosen: Tensor | None,
+        values: Mapping[int, Tensor],
+    ) -> dict[str, Tensor]:
+        """Return c_n of each named parameter, shape ``[sample, *parameter]``."""
+
+    @abstractmethod
+    def total(
+        self, calls: Sequence[Call], names: Sequence[str], samples: int, values: Mapping[int, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return Σ c_n of each named parameter, computed from the records, for the check against the gradient."""
+
+
+def by_sample(call: Call, tensor: Tensor, samples: int, axis: int = 0) -> Tensor:
+    """Return a recorded tensor as ``[sample, row, ...]``; rows are what the layer made of one sample's share.
+
+    A tensor whose first axis is the batch has one row a sample. Where the layer was given k·N rows, they are k rows of
+    each sample if the reshape that made them was seen to be sample-major; otherwise this raises Unavailable.
+    """
+    size = tensor.shape[axis] if tensor.dim() > axis else -1
+    if size == samples:
+        return tensor.movedim(axis, 0).unsqueeze(1)
+    if call.folds and axis == 0 and size > 0 and size % samples == 0:
+        return tensor.unflatten(0, (samples, size // samples))
+    raise Unavailable(
+        f"layer {call.name!r} saw {size} rows for {samples} samples, and which row belongs to which sample was not seen; "
+        "pass batch_dim if the batch is not the first axis"
+    )
+
+
+def chosen_rows(tensor: Tensor, chosen: Tensor | None) -> Tensor:
+    """Return the rows of the chosen samples."""
+    return tensor if chosen is None else tensor.index_select(0, chosen.to(tensor.device))
+
+
+def output_gradient(call: Call) -> Tensor:
+    """Return the gradient of the output of a module that returns one tensor."""
+    gradient = call.gradients[0]
+    if gradient is None or len(call.gradients) != 1:
+        raise Unavailable(f"no gradient reached the output of layer {call.name!r}")
+    return gradient
+
+
+def checked_input(call: Call) -> Tensor:
+    """Return the first tensor given to a module, if nothing has written to it since."""
+    if not call.intact:
+        raise Unavailable(f"an input of layer {call.name!r} was overwritten in place after the call")
+    given = call.args[0] if call.args else next(iter(call.kwargs.values()))
+    if not isinstance(given, Tensor):
+        raise Unavailable(f"layer {call.name!r} was not given a tensor")
+    return given
+
+
+def reduce_contributions(
+    contributions: Mapping[str, Tensor], directions: Mapping[str, Tensor], squares: bool
+) -> Reduced:
+    """Reduce ``[sample, *parameter]`` contributions that were built in full."""
+    parts = []
+    for name, each in contributions.items():
+        flat = each.flatten(1)
+        projected = directions[name].flatten(1).to(flat.dtype) @ flat.T
+        parts.append(Reduced(flat.square().sum(1) if squares else None, projected))
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def joined(parts: Sequence[Reduced]) -> Reduced:
+    """Put the results of consecutive groups of samples side by side."""
+    squares = [part.squared for part in parts if part.squared is not None]
+    return Reduced(torch.cat(squares) if squares else None, torch.cat([part.projected for part in parts], 1))
+
+
+def own_parameters(module: nn.Module, names: Sequence[str]) -> dict[str, nn.Parameter]:
+    """Return a module's own parameters by local name, those of uncalled submodules with their path."""
+    known = dict(module.named_parameters(remove_duplicate=False))
+    return {name: known[name] for name in names}

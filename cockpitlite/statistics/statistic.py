@@ -1,0 +1,67 @@
+"""What a statistic is: a typed quantity of one step, computed once however many instruments demand it."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from typing import ClassVar, Self, TypeVar
+
+from cockpitlite.statistics.step import Step, Unavailable
+
+
+class Want(enum.Enum):
+    """What a statistic wants kept of a step while it passes."""
+
+    FORWARD = "what a re-evaluation of the batch needs"
+    SQUARES = "squared norms of per-sample gradients"
+    ON_GRADIENT = "projections of per-sample gradients on the mean gradient"
+    ON_STEP = "projections of per-sample gradients on the step they led to"
+    ON_LAST_STEP = "projections of per-sample gradients on the step before"
+
+    @property
+    def per_sample(self) -> bool:
+        """Whether this takes the calls of the modules to answer."""
+        return self is not Want.FORWARD
+
+
+class Statistic(ABC):
+    """A quantity of one step that instruments demand by naming its type in ``read``.
+
+    ``wants`` must be kept of the step it is computed on. A statistic that ``judges_previous`` speaks about the step
+    before, of which ``wants_before`` must have been kept. One that ``needs_model`` cannot be had without the model.
+    """
+
+    wants: ClassVar[frozenset[Want]] = frozenset()
+    wants_before: ClassVar[frozenset[Want]] = frozenset()
+    judges_previous: ClassVar[bool] = False
+    needs_model: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def of(cls, supply: Supply) -> Self:
+        """Compute it; raise Unavailable with a reason for the user where it cannot be had."""
+
+
+S = TypeVar("S", bound=Statistic)
+
+
+class Supply:
+    """The statistics of one step, each computed when it is first asked for."""
+
+    def __init__(self, step: Step, wants: frozenset[Want]) -> None:
+        self.step = step
+        self.wants = wants
+        self._known: dict[type[Statistic], Statistic | Unavailable] = {}
+
+    def __call__(self, kind: type[S]) -> S:
+        """Return the statistic; raise Unavailable, the same way every time, where it cannot be had."""
+        if kind not in self._known:
+            try:
+                self._known[kind] = kind.of(self)
+            except Unavailable as reason:
+                self._known[kind] = reason
+        found = self._known[kind]
+        if isinstance(found, Unavailable):
+            raise found
+        assert isinstance(found, kind)
+        return found

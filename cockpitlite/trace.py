@@ -1,0 +1,135 @@
+"""The road from the model's output to the loss: which torch functions were called on it, so that it can be walked again.
+
+On the steps that need it the model's output is handed to the training loop as a thin Tensor subclass. Every torch
+function called on it runs as it would have run, and is noted. The loop sees the same numbers and the same gradients.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import get_default_nowrap_functions
+
+from cockpitlite.tree import map_tensors, tensors_in
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One torch function call and the tensors it gave."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    results: list[Tensor]
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """The tensors among the arguments."""
+        return list(tensors_in((self.args, self.kwargs)))
+
+
+@dataclass
+class Trace:
+    """The operations noted in one step, in order, and the outputs of the model they began from."""
+
+    operations: list[Operation] = field(default_factory=list)
+    closed: bool = False
+
+    def follow(self, output: Any) -> Any:
+        """Return the model's output with every tensor that has a gradient replaced by one that is followed."""
+        return map_tensors(lambda tensor: self._followed(tensor) if tensor.requires_grad else tensor, output)
+
+    def close(self) -> None:
+        """Forget everything; tensors that are still followed are no longer noted."""
+        self.closed = True
+        self.operations.clear()
+
+    def road_to(self, loss: Tensor) -> list[Operation]:
+        """Return the operations that ``loss`` was computed by, in order."""
+        wanted = {id(loss)}
+        road: list[Operation] = []
+        for operation in reversed(self.operations):
+            if any(id(result) in wanted for result in operation.results):
+                road.append(operation)
+                wanted.update(id(tensor) for tensor in operation.inputs)
+        return road[::-1]
+
+    def producer(self, tensor: Tensor) -> Operation | None:
+        """Return the operation that gave a tensor, or None for an output of the model or a foreign tensor."""
+        for operation in reversed(self.operations):
+            if any(result is tensor for result in operation.results):
+                return operation
+        return None
+
+    def _followed(self, tensor: Tensor) -> Tensor:
+        followed = tensor if isinstance(tensor, FollowedTensor) else tensor.as_subclass(FollowedTensor)
+        followed._trace = self
+        return followed
+
+    def _note(self, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], result: Any) -> Any:
+        if function in get_default_nowrap_functions() or function in _UNNOTED:
+            return result
+        if self.closed:
+            return result
+        followed = map_tensors(self._followed, result)
+        results = list(tensors_in(followed))
+        if results:
+            self.operations.append(Operation(function, tuple(args), dict(kwargs), results))
+        return followed
+
+
+def walk(road: list[Operation], values: dict[int, Tensor]) -> None:
+    """Call the operations of a road again; ``values`` maps the identity of a noted tensor to its new value."""
+
+    def current(tensor: Tensor) -> Tensor:
+        return values.get(id(tensor), tensor)
+
+    for operation in road:
+        args = map_tensors(current, operation.args)
+        kwargs = map_tensors(current, dict(operation.kwargs))
+        with torch._C.DisableTorchFunctionSubclass():
+            result = operation.function(*args, **kwargs)
+        for noted, new in zip(operation.results, tensors_in(result), strict=True):
+            values[id(noted)] = new
+
+
+class FollowedTensor(Tensor):
+    """A tensor on the road from the model's output to the loss."""
+
+    _trace: Trace | None = None
+
+    @classmethod
+    @torch._disable_dynamo  # traced into a compiled loss the handler fails; outside of it the loss runs eagerly
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call the function as on plain tensors, then note it."""
+        kwargs = kwargs or {}
+        with torch._C.DisableTorchFunctionSubclass():
+            result = func(*args, **kwargs)
+        with contextlib.suppress(Exception):  # whatever goes wrong in noting, the loop gets its result
+            traces = (tensor._trace for tensor in tensors_in((args, kwargs)) if isinstance(tensor, FollowedTensor))
+            trace = next((trace for trace in traces if trace is not None), None)
+            return result if trace is None else trace._note(func, args, kwargs, result)
+        return result
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle as the plain tensor."""
+        return self.as_subclass(Tensor).__reduce_ex__(protocol)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """Copy as the plain tensor."""
+        return self.as_subclass(Tensor).__deepcopy__(memo)  # type: ignore[no-any-return,no-untyped-call]
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        """Show as the plain tensor."""
+        return self.as_subclass(Tensor).__repr__()  # type: ignore[no-untyped-call,no-any-return]
+
+
+# Running a backward is not a step on the road; and properties without a gradient are not worth keeping.
+_UNNOTED = frozenset({Tensor.backward, Tensor.register_hook, Tensor.retain_grad})

@@ -1,0 +1,551 @@
+"""The conductor: once per tracked step, records become statistics, statistics readings, and readings go to the file."""
+
+from __future__ import annotations
+
+import functools
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cockpitlite.hooks import Capture, Owner, Wish, attach_to_steps
+from cockpitlite.instrument import Instrument, Layered, Readings
+from cockpitlite.recorder import Block, Check, Recorder
+from cockpitlite.replay import NotReplayable, loss_gradient
+from cockpitlite.schedule import Budget, Schedule, on_diagnosis_schedule
+from cockpitlite.statistics import Line, Scan, Statistic, Step, StepLine, Supply, Unavailable, Want
+from cockpitlite.statistics.line import line_of
+from cockpitlite.statistics.loss import BatchLoss
+from cockpitlite.statistics.samples import SampleReductions, accounted, is_generic
+from cockpitlite.statistics.step import norms, widest
+
+_RECORDED_SETTINGS = ("momentum", "betas", "weight_decay", "dampening", "nesterov", "eps", "alpha", "maximize")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is watched: the optimizer, the model (None if not given), and the parameters both know, by name."""
+
+    optimizer: torch.optim.Optimizer
+    model: nn.Module | None
+    names: list[str]
+    parameters: list[nn.Parameter]
+    owners: list[Owner]
+    batch_dim: int
+    samples: int | None
+    loss_fn: Any
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is measured on a step: instruments for this step, and those that judge the step before."""
+
+    panel: bool = False
+    diagnosis: bool = False
+    after_panel: bool = False
+    after_diagnosis: bool = False
+
+    @property
+    def tracked(self) -> bool:
+        return self.panel or self.diagnosis or self.after_panel or self.after_diagnosis
+
+
+@dataclass
+class _Snapshot:
+    """What is copied when the optimizer's step begins."""
+
+    start: list[Tensor]
+    clipped: list[Tensor] | None
+    missing: list[bool]
+    groups: list[dict[str, Any]]
+
+
+def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let no error of ours reach the training loop: it becomes an event, and the step goes on."""
+
+    @functools.wraps(method)
+    def body(self: Tracker, *args: Any, **kwargs: Any) -> Any:
+        begin = time.perf_counter()
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            self._stumbled(error)
+            return None
+        finally:
+            self._watching += time.perf_counter() - begin
+
+    return body
+
+
+class Tracker:
+    """Measures one optimizer's steps and sends what it finds to a recorder."""
+
+    def __init__(
+        self,
+        watched: Watched,
+        instruments: Sequence[Instrument],
+        schedule: Schedule,
+        recorder: Recorder,
+        first_step: int = 0,
+    ) -> None:
+        self.watched = watched
+        self.instruments = list(instruments)
+        self.schedule = schedule
+        self.recorder = recorder
+        self.step = first_step
+        self.paused = False
+        self.after_step: Callable[[int], None] = lambda step: None
+        self.reasons: dict[str, str] = {}
+        self._alarm = False
+        self._line: Line | None = None
+        self._snapshot: _Snapshot | None = None
+        self._held: dict[str, Tensor] = {}
+        self._reported: dict[str, str] = {}
+        self._missing: list[bool] | None = None
+        self._structure: dict[str, Any] = {}
+        self._settings: list[dict[str, Any]] | None = None
+        self._generator = torch.Generator().manual_seed(0)
+        self._started = self._step_began = time.perf_counter()
+        self._watching = 0.0
+        self._costs: list[tuple[float, float]] = []
+        wants_origin = any(instrument.name == "distance" for instrument in self.instruments)
+        self._origin = [p.detach().clone() for p in watched.parameters] if wants_origin else None
+        self.capture = Capture(watched.model, watched.owners, watched.parameters, watched.batch_dim)
+        self._handles = attach_to_steps(
+            watched.optimizer, self._before_step, self._leave_step, lambda: self.capture.aborted
+        )
+        self._plan = self._next_plan(_Plan())
+
+    @property
+    def last_step(self) -> int:
+        """The last step taken, 0 before the first."""
+        return max(0, self.step - 1)
+
+    def close(self) -> None:
+        """Detach every hook."""
+        for handle in self._handles:
+            handle.remove()
+        self.capture.close()
+
+    def pause(self) -> None:
+        """Measure nothing until resumed; steps go on being counted."""
+        if not self.paused:
+            self.paused = True
+            self.recorder.event(self.step, "pause", {})
+            self.capture.begin(Wish())
+            self._plan, self._line = _Plan(), None
+
+    def resume(self) -> None:
+        """Measure again."""
+        if self.paused:
+            self.paused = False
+            self.recorder.event(self.step, "unpause", {})
+            self._plan = self._next_plan(_Plan())
+
+    # --- planning ---
+
+    def _next_plan(self, last: _Plan) -> _Plan:
+        """Decide what the coming step measures, and let the hooks keep what that takes."""
+        if self.paused:
+            return _Plan()
+        diagnosis = on_diagnosis_schedule(self.step)
+        plan = _Plan(
+            panel=self._alarm or bool(self.schedule(self.step)),
+            diagnosis=diagnosis,
+            after_panel=last.panel and self._line is not None,
+            after_diagnosis=last.diagnosis and self._line is not None,
+        )
+        self._alarm = False
+        wants = self._wants(plan)
+        self.capture.begin(
+            Wish(
+                calls=any(want.per_sample for want in wants) or self._scans(plan),
+                forwards=Want.FORWARD in wants,
+                gradient=plan.tracked,
+                scan=self._scans(plan),
+            )
+        )
+        return plan
+
+    def _due(self, plan: _Plan) -> list[Instrument]:
+        """Return the instruments to read on a step."""
+        return [
+            instrument
+            for instrument in self.instruments
+            if (
+                (plan.after_diagnosis if instrument.on_diagnosis_schedule else plan.after_panel)
+                if instrument.judges_previous
+                else (plan.diagnosis if instrument.on_diagnosis_schedule else plan.panel)
+            )
+        ]
+
+    def _wants(self, plan: _Plan) -> frozenset[Want]:
+        """Return all that the statistics of a step want kept of it, their judgement by the next step included."""
+        wants: set[Want] = set()
+        for instrument in self._due(plan):
+            for kind in instrument.demands().values():
+                wants |= kind.wants
+        for instrument in self.instruments:
+            judged = plan.diagnosis if instrument.on_diagnosis_schedule else plan.panel
+            if instrument.judges_previous and judged:
+                for kind in instrument.demands().values():
+                    wants |= kind.wants_before
+        if self.watched.model is None:
+            wants = {want for want in wants if want is not Want.FORWARD and not want.per_sample}
+        return frozenset(wants)
+
+    def _scans(self, plan: _Plan) -> bool:
+        due = self._due(plan)
+        return self.watched.model is not None and any(Scan in i.demands().values() for i in due)
+
+    # --- the step's two ends ---
+
+    @_guarded
+    def _before_step(self, closure: bool) -> None:
+        self.capture.entered(closure)
+        if self._plan.tracked:
+            parameters = self.watched.parameters
+            gradients = [p.grad for p in parameters]
+            self._snapshot = _Snapshot(
+                start=[p.detach().clone() for p in parameters],
+                clipped=None if closure else [_dense(p, g) for p, g in zip(parameters, gradients, strict=True)],
+                missing=[g is None for g in gradients],
+                groups=[_plain_settings(group) for group in self.watched.optimizer.param_groups],
+            )
+
+    @_guarded
+    def _after_step(self) -> None:
+        plan = self._plan
+        try:
+            if not self.paused:
+                self._measure(plan)
+        finally:
+            self._report_trouble()
+            self.step += 1
+            self.capture.stepped()
+            self._account(plan)
+            self._plan = self._next_plan(plan)
+
+    def _leave_step(self) -> None:
+        """End the step; what a callback of the user raises reaches the training loop."""
+        self._after_step()
+        self.after_step(self.last_step)
+
+    def _measure(self, plan: _Plan) -> None:
+        losses = [backward.loss for backward in self.capture.backwards]
+        loss = losses[0] if len(losses) == 1 else None
+        if not plan.tracked or self._snapshot is None:
+            if losses and all(value is not None for value in losses):
+                total = loss if loss is not None else torch.stack([v for v in losses if v is not None]).sum()
+                self.recorder.loss(self.step, total * self._loss_sign())
+            return
+        step = self._seen_step(self._snapshot)
+        self._snapshot = None
+        if plan.diagnosis or step.missing != self._missing:
+            self._note_structure(step)
+        self._note_settings(step)
+        wants = self._wants(plan)
+        supply = Supply(step, wants)
+        block = Block(self.step, seconds=time.perf_counter() - self._started)
+        self.capture.busy = True
+        try:
+            block.checks = self._check(step, wants)
+            for instrument in self._due(plan):
+                self._read(instrument, supply, block)
+            if not any(name == "loss" and at == self.step for name, at, _ in block.readings):
+                self._read_loss(supply, block)
+            if self._scans(plan):
+                block.scan = step.scan
+            judged = plan.panel or plan.diagnosis
+            self._line = line_of(supply) if judged else None
+        finally:
+            self.capture.busy = False
+        self.recorder.block(block)
+
+    def _seen_step(self, snapshot: _Snapshot) -> Step:
+        """Put together what was seen of the step that has just been taken."""
+        watched, capture = self.watched, self.capture
+        parameters = watched.parameters
+        signs = _signs(watched.optimizer, parameters)
+        copies = capture.gradient
+        if copies is None:  # gradients that were set without a backward we could hear
+            copies = list(snapshot.clipped or [None] * len(parameters))
+        if capture.stale is not None:
+            copies = [_minus(now, then) for now, then in zip(copies, capture.stale, strict=True)]
+        missing = [copy is None for copy in copies] if capture.gradient is not None else snapshot.missing
+        scale = capture.backwards[-1].scale if capture.backwards else None
+        gradient = []
+        for copy, parameter, sign in zip(copies, parameters, signs, strict=True):
+            value = torch.zeros_like(parameter, requires_grad=False) if copy is None else copy
+            value = value if scale is None else value / scale
+            gradient.append(-value if sign < 0 else value)
+        clipped = snapshot.clipped
+        now = [p.detach() for p in parameters]
+        step = Step(
+            index=self.step,
+            names=watched.names,
+            parameters=parameters,
+            missing=missing,
+            signs=signs,
+            start=snapshot.start,
+            displacement=list(torch._foreach_sub(now, snapshot.start)),
+            gradient=gradient,
+            clipped=clipped,
+            backwards=capture.backwards,
+            chosen=[self._choose(backward.samples) for backward in capture.backwards],
+            origin=self._origin,
+            line=self._line,
+            groups=snapshot.groups,
+            costs={"share": self.cost_share, "interval": self.interval},
+            reasons=self.reasons,
+            held=self._held,
+            loss_fn=watched.loss_fn,
+        )
+        step.scan = self._scan(step) if self._scans(self._plan) else {}
+        return step
+
+    def _choose(self, samples: int | None) -> Tensor | None:
+        """Choose the samples to look at, from a generator of our own; None for all."""
+        wanted = self.watched.samples
+        if wanted is None or samples is None or samples <= wanted:
+            return None
+        return torch.randperm(samples, generator=self._generator)[:wanted].sort().values
+
+    # --- reading ---
+
+    def _read(self, instrument: Instrument, supply: Supply, block: Block) -> None:
+        """Read one instrument; where it cannot be read, say why, and where it fails, switch it off."""
+        at = self.step - 1 if instrument.judges_previous else self.step
+        demands = instrument.demands()
+        try:
+            readings = instrument.read(**{name: supply(kind) for name, kind in demands.items()})
+        except Unavailable as reason:
+            self._unavailable(instrument.name, str(reason))
+            return
+        except Exception as error:
+            self.instruments.remove(instrument)
+            self._unavailable(instrument.name, f"switched off after an error: {type(error).__name__}: {error}")
+            return
+        named: Mapping[str, Any] = readings if isinstance(readings, Mapping) else {instrument.name: readings}
+        block.readings += [(name, at, reading) for name, reading in named.items()]
+        for check in block.checks:
+            if check.topic in {_topic(kind) for kind in demands.values()}:
+                check.readings.update(named)
+
+    def _read_loss(self, supply: Supply, block: Block) -> None:
+        try:
+            block.readings.append(("loss", self.step, supply(BatchLoss).value))
+        except Unavailable as reason:
+            self._unavailable("loss", str(reason))
+
+    def _unavailable(self, name: str, reason: str) -> None:
+        if self._reported.get(name) != reason:
+            self._reported[name] = reason
+            self.recorder.event(self.step, "unavailable", {"reading": name, "reason": reason})
+
+    # --- checks, once, on the device ---
+
+    def _check(self, step: Step, wants: frozenset[Want]) -> list[Check]:
+        """Test, on the first step that shows it, what the readings rest on."""
+        checks: list[Check] = []
+        if any(want.per_sample for want in wants) and "contributions" not in self._held and step.backwards:
+            try:
+                ratios = accounted(step)
+            except Unavailable:
+                return checks  # the readings say so themselves
+            held = ratios <= 1
+            self._held["contributions"] = held.all()
+            checks.append(Check("contributions", held, functools.partial(_unaccounted, list(step.names))))
+        if Want.FORWARD in wants and "replay" not in self._held and step.backwards:
+            held = self._replays(step)
+            if held is not None:
+                self._held["replay"] = held
+                checks.append(Check("replay", held, lambda _: _UNFAITHFUL))
+        return checks
+
+    def _replays(self, step: Step) -> Tensor | None:
+        """Tell whether evaluating the batch again where it was evaluated gives the same loss; None if it cannot be."""
+        try:
+            again = [loss_gradient(backward, step.parameters, step.start)[0] for backward in step.backwards]
+        except NotReplayable:
+            return None
+        except Exception as error:
+            self.reasons["replay"] = f"the batch could not be evaluated again: {type(error).__name__}: {error}"
+            return None
+        held = torch.tensor(True, device=again[0].device)
+        for value, backward in zip(again, step.backwards, strict=True):
+            assert backward.loss is not None
+            tolerance = 16 * torch.finfo(backward.loss.dtype).eps ** 0.75
+            gap = (widest(value) - widest(backward.loss)).abs()
+            held = held & ~(gap > tolerance * widest(backward.loss).abs().clamp(min=1e-3))
+        return held
+
+    def failed_check(self, check: Check, reason: str) -> None:
+        """Stop computing what rests on a check that did not hold; called by the recorder's thread."""
+        self.reasons[check.topic] = reason
+
+    def alarm(self) -> None:
+        """Look at everything on the next step; called by the recorder's thread when a loss is not finite."""
+        self._alarm = True
+
+    # --- what is told beside the readings ---
+
+    def _scan(self, step: Step) -> dict[tuple[str, str], Tensor]:
+        """Return the largest magnitude at every place, in the order of the computation."""
+        found: dict[tuple[str, str], Tensor] = {}
+        for backward in step.backwards:
+            for forward in backward.forwards:
+                for index, magnitude in enumerate(forward.magnitudes):
+                    found["input", "" if index == 0 else f"input {index}"] = magnitude
+        for name, norm in zip(step.names, norms(step.start).unbind(), strict=True):
+            found["parameter", name] = norm
+        for backward in step.backwards:
+            for call in (call for forward in backward.forwards for call in forward.calls):
+                if call.magnitude is not None:
+                    found.setdefault(("forward", call.name), call.magnitude)
+            if backward.loss is not None:
+                found["loss", ""] = backward.loss
+        for kind, tensors in (("gradient", step.gradient), ("update", step.displacement)):
+            for name, norm in zip(reversed(step.names), norms(tensors).flip(0).unbind(), strict=True):
+                found[kind, name] = norm
+        return found
+
+    def _note_structure(self, step: Step) -> None:
+        """Tell which parameters get no gradient or belong to nobody, when that changes."""
+        self._missing = step.missing
+        structure: dict[str, Any] = {
+            "no_gradient": [name for name, missing in zip(step.names, step.missing, strict=True) if missing],
+            "not_in_optimizer": [],
+            "frozen": [],
+            "foreign": 0,
+        }
+        model = self.watched.model
+        if model is not None:
+            held = {id(p) for group in self.watched.optimizer.param_groups for p in group["params"]}
+            named = dict(model.named_parameters())
+            structure["not_in_optimizer"] = [n for n, p in named.items() if p.requires_grad and id(p) not in held]
+            structure["frozen"] = [n for n, p in named.items() if not p.requires_grad]
+            structure["foreign"] = len(held - {id(p) for p in named.values()})
+        if structure != self._structure:
+            self._structure = structure
+            self.recorder.event(self.step, "parameters", structure)
+
+    def _note_settings(self, step: Step) -> None:
+        """Tell when a hyperparameter other than the learning rate has changed."""
+        for index, (old, new) in enumerate(zip(self._settings or [], step.groups, strict=False)):
+            for name in _RECORDED_SETTINGS:
+                if old.get(name) != new.get(name):
+                    data = {"group": index, "name": name, "old": old.get(name), "new": new.get(name)}
+                    self.recorder.event(self.step, "settings", data)
+        self._settings = step.groups
+
+    def _report_trouble(self) -> None:
+        if self.capture.trouble is not None:
+            error, self.capture.trouble = self.capture.trouble, None
+            self._stumbled(error)
+        if self.capture.seen_eval and "eval_mode" not in self._reported:
+            self._reported["eval_mode"] = ""
+            self.recorder.event(self.step, "eval_mode", {})
+            _warn("the watched model was in eval mode in a training step: call model.train() before training")
+        if self.recorder.failure is not None and "recorder" not in self._reported:
+            self._reported["recorder"] = self.recorder.failure
+            _warn(
+                f"recording to {self.recorder.path} has stopped ({self.recorder.failure}); training goes on unrecorded"
+            )
+
+    def _stumbled(self, error: Exception) -> None:
+        """Report an error of ours once for each kind."""
+        text = f"{type(error).__name__}: {error}"
+        if text not in self._reported:
+            self._reported[text] = text
+            self.recorder.event(self.step, "warning", {"message": f"a step could not be recorded: {text}"})
+
+    # --- the price ---
+
+    def _account(self, plan: _Plan) -> None:
+        """Note what the step took by itself and by being watched."""
+        now = time.perf_counter()
+        watching = self._watching
+        plain = max(0.0, now - self._step_began - watching)
+        self._step_began, self._watching = now, 0.0
+        self._costs.append((plain, watching))
+        del self._costs[:-200]
+        if isinstance(self.schedule, Budget):
+            self.schedule.account(self.step - 1, plain, watching, plan.panel)
+
+    @property
+    def cost_share(self) -> float:
+        """Watching over everything, over the last 200 steps."""
+        plain = sum(cost[0] for cost in self._costs)
+        watching = sum(cost[1] for cost in self._costs)
+        return watching / (plain + watching) if plain + watching > 0 else 0.0
+
+    @property
+    def interval(self) -> float:
+        """The present tracking interval in steps, NaN for a schedule without one."""
+        if isinstance(self.schedule, Budget):
+            return self.schedule.interval
+        return float(getattr(self.schedule, "k", float("nan")))
+
+    def _loss_sign(self) -> float:
+        return -1.0 if all(group.get("maximize", False) for group in self.watched.optimizer.param_groups) else 1.0
+
+
+_UNFAITHFUL = (
+    "evaluating the batch again did not give the loss that was computed; the model or the loss depends on something "
+    "besides parameters, inputs and torch's random numbers"
+)
+
+
+def _unaccounted(names: list[str], failed: list[int]) -> str:
+    some = ", ".join(names[index] for index in failed[:3]) + (" and others" if len(failed) > 3 else "")
+    return (
+        f"the gradient of {some} is not the sum of what flows through the recorded calls of its module; "
+        "it is used in another way too"
+    )
+
+
+def _topic(kind: type[Statistic]) -> str:
+    """Return which check a statistic rests on."""
+    if Want.FORWARD in kind.wants:
+        return "replay"
+    per_sample = any(want.per_sample for want in kind.wants)
+    return "contributions" if per_sample and not issubclass(kind, StepLine) else ""
+
+
+def owner_list(model: nn.Module, parameters: Sequence[nn.Parameter]) -> list[Owner]:
+    """Return the modules whose calls have to be recorded: those that own a watched parameter themselves."""
+    wanted = {id(parameter) for parameter in parameters}
+    return [
+        Owner(module, name, is_generic(module))
+        for name, module in model.named_modules()
+        if any(id(parameter) in wanted for parameter in module.parameters(recurse=False))
+    ]
+
+
+def _signs(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> list[float]:
+    sign = {id(p): -1.0 if group.get("maximize") else 1.0 for group in optimizer.param_groups for p in group["params"]}
+    return [sign.get(id(parameter), 1.0) for parameter in parameters]
+
+
+def _dense(parameter: nn.Parameter, gradient: Tensor | None) -> Tensor:
+    if gradient is None:
+        return torch.zeros_like(parameter, requires_grad=False)
+    return gradient.detach().to_dense().clone() if gradient.is_sparse else gradient.detach().clone()
+
+
+def _minus(now: Tensor | None, then: Tensor | None) -> Tensor | None:
+    return now if now is None or then is None else now - then
+
+
+def _plain_settings(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a parameter group's settings without its parameters; a rate kept as a tensor stays one."""
+    return {name: value for name, value in group.items() if name != "params"}
+
+
+def _warn(message: str) -> None:
+    warnings.warn(f"cockpitlite: {message}", stacklevel=2)

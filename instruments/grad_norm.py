@@ -1,0 +1,41 @@
+"""The length of the gradient."""
+
+from cockpitlite.instrument import Instrument, Layered, Readings
+from cockpitlite.panel import Panel
+from cockpitlite.statistics import ClippedGradient, MeanGradient
+
+
+class GradNorm(Instrument):
+    """‖g‖ of the minimised loss per tensor and in total, before clipping and without the factor of a GradScaler.
+
+    NaN for a tensor that got no gradient. A first layer far below the last one says that gradients vanish. Costs one
+    pass over the gradients.
+    """
+
+    panel = Panel(
+        "Gradient norm", "gradients", scale="log", layered=True, help="Length of the batch gradient before clipping."
+    )
+    preset = "economy"
+    order = 30
+
+    def read(self, gradient: MeanGradient) -> Readings:
+        """Return the norms."""
+        return Layered(gradient.squared_norm.sqrt(), gradient.names, gradient.norms)
+
+
+class GradNormClipped(Instrument):
+    """‖g‖ per tensor and in total as the optimizer saw it. Below ``grad_norm``, it was clipped. Costs one pass."""
+
+    panel = Panel(
+        "Gradient norm, clipped",
+        "gradients",
+        scale="log",
+        layered=True,
+        help="Length of the gradient as the optimizer saw it; below the gradient norm where it was clipped.",
+    )
+    preset = "economy"
+    order = 31
+
+    def read(self, gradient: ClippedGradient) -> Readings:
+        """Return the norms."""
+        return Layered(gradient.norms.norm(), gradient.names, gradient.norms)

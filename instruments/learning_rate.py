@@ -1,0 +1,29 @@
+"""The learning rate."""
+
+import torch
+from torch import Tensor
+
+from cockpitlite.instrument import Instrument, Layered, Readings
+from cockpitlite.panel import Panel
+from cockpitlite.statistics import Settings
+
+
+class LearningRate(Instrument):
+    """The learning rate that each parameter group used in the step; its series is the first group's. Free."""
+
+    panel = Panel(
+        "Learning rate",
+        "step size",
+        scale="log",
+        layered=True,
+        help="As used by the step, after any scheduler. One line per parameter group.",
+    )
+    preset = "economy"
+    order = 60
+
+    def read(self, settings: Settings) -> Readings:
+        """Return the rate of each group."""
+        rates = [group.get("lr", float("nan")) for group in settings.groups]
+        if any(isinstance(rate, Tensor) for rate in rates):  # a captured or compiled optimizer keeps it on the device
+            rates = torch.stack([torch.as_tensor(rate) for rate in rates])
+        return Layered(rates[0], [str(index) for index in range(len(settings.groups))], rates)
