@@ -1,0 +1,65 @@
+# Every target sets up what it needs: a fresh machine needs only Python 3.11 or later with pip, make and git.
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+COCKPIT := .venv-cockpit
+PIP_INSTALL := install --disable-pip-version-check
+
+# What `make test` installs includes what `make demo` needs.
+DEVELOPMENT := $(VENV)/development.stamp
+DEMONSTRATION := $(if $(wildcard $(DEVELOPMENT)),$(DEVELOPMENT),$(VENV)/demonstration.stamp)
+REFERENCE := $(COCKPIT)/reference.stamp
+SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
+
+.PHONY: help demo test lint types tests format clean
+
+help:
+	@echo "make demo     train three small networks under the panel and show the live page (ARGS=--no-serve ends by itself)"
+	@echo "make test     lint, types and tests"
+	@echo "make lint     check the format and the style"
+	@echo "make types    check the types"
+	@echo "make tests    run the tests (ARGS=\"-k store\" runs some)"
+	@echo "make format   put the code into its format"
+	@echo "make clean    delete everything that was made"
+
+demo: $(DEMONSTRATION)
+	@$(BIN)/cockpitlite demo $(ARGS)
+
+test: lint types tests
+
+lint: $(DEVELOPMENT)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(DEVELOPMENT)
+	$(BIN)/mypy
+
+tests: $(DEVELOPMENT) $(REFERENCE)
+	$(BIN)/pytest -q $(ARGS)
+
+format: $(DEVELOPMENT)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) $(COCKPIT) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/demonstration.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt -e ".[demo]"
+	@touch $@
+
+$(VENV)/development.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt -e ".[dev]"
+	@touch $@
+
+# Cockpit needs an old setuptools, so it has an environment of its own; torch and the rest it shares with $(VENV).
+$(REFERENCE): tests/oracle/requirements.txt $(DEVELOPMENT)
+	rm -rf $(COCKPIT)
+	$(BIN)/python -m venv --without-pip $(COCKPIT)
+	$(BIN)/pip --python $(COCKPIT) $(PIP_INSTALL) --no-deps -r tests/oracle/requirements.txt
+	$(BIN)/python -c '$(SITE_PACKAGES)' > "$$($(COCKPIT)/bin/python -c '$(SITE_PACKAGES)')/shared.pth"
+	@touch $@
