@@ -50,15 +50,19 @@ def watch(
 ) -> O:
     """Watch an optimizer train a model, and return the same optimizer; the training loop stays as it is.
 
-    ``model`` is the module the loop calls; without it only what needs nothing but parameters is measured. ``loss_fn``
-    (called as ``loss_fn(output, target)`` on single samples) is needed only where the loss of single samples cannot be
-    found by itself; the panel says so. ``panel`` is "economy", "business", "full", or a list of names, Instrument classes
-    and instances. ``every`` tracks each k-th step, or the steps for which a callable is true; by default as many as
-    ``overhead`` (a share of the training time, 0.10 for 10 %) pays for, and ``overhead=None`` tracks every step.
-    ``samples`` limits per-sample statistics to that many samples of each batch. ``run`` is the path of the run file,
-    ``runs/<script>-<date>-<time>.cockpit`` unless given; ``resume`` appends to an existing one. ``batch_dim`` is the axis
-    of the model's inputs that counts samples. ``dashboard`` opens the live page in a process of its own. ``on_finding``
-    is called in the training process with each new Finding of the diagnosis; what it raises reaches the training loop.
+    ``model`` is the module the loop calls; without it only what needs nothing but parameters is measured.
+    ``loss_fn`` (called as ``loss_fn(output, target)`` on single samples) is needed only where the loss of single
+    samples cannot be found by itself; the panel says so.
+    ``panel`` is "economy", "business", "full", or a list of names, Instrument classes and instances.
+    ``every`` tracks each k-th step, or the steps for which a callable is true; by default as many as ``overhead`` (a
+    share of the training time, 0.10 for 10 %) pays for, and ``overhead=None`` tracks every step.
+    ``samples`` limits per-sample statistics to that many samples of each batch.
+    ``run`` is the path of the run file, ``runs/<script>-<date>-<time>.cockpit`` unless given; ``resume`` appends to an
+    existing one.
+    ``batch_dim`` is the axis of the model's inputs that counts samples.
+    ``dashboard`` opens the live page in a process of its own.
+    ``on_finding`` is called in the training process with each new Finding of the diagnosis; what it raises reaches the
+    training loop.
 
     The handle is ``optimizer.cockpit``. Watching an optimizer again ends its first watch.
 
@@ -257,7 +261,7 @@ def _schedule(every: int | Schedule | None, overhead: float | None) -> Schedule:
 def _common_parameters(
     optimizer: torch.optim.Optimizer, model: nn.Module | None
 ) -> tuple[list[str], list[nn.Parameter]]:
-    """Return names and parameters that are watched: the optimizer's that are the model's, or all of them without one."""
+    """Return names and parameters of what is watched: the optimizer's that are the model's, or all without a model."""
     held = [(index, p) for index, group in enumerate(optimizer.param_groups) for p in group["params"]]
     if model is None:
         return [f"group{group}.{index}" for index, (group, _) in enumerate(held)], [p for _, p in held]

@@ -68,30 +68,32 @@ class Capture:
         self, root: nn.Module | None, owners: Sequence[Owner], parameters: Sequence[nn.Parameter], batch_dim: int
     ) -> None:
         self.root = root
-        self.owners = owners
+        self.owners = [owner for owner in owners if owner.module is not root]
+        self._own = next((owner for owner in owners if owner.module is root), None)
+        self._own_entry: _Entry | None = None
         self.parameters = list(parameters)
         self.batch_dim = batch_dim
         self.wish = Wish()
         self.busy = False
         self.trouble: Exception | None = None
         self.seen_eval = False
+        self.trace = Trace()
+        self._children: list[RemovableHandle] = []
         self.begin(Wish())
         self._probes = self.parameters[:: max(1, len(self.parameters) // 4)]
         self._marks: list[tuple[int, int] | None] = self._gradient_marks()
-        self._children: list[RemovableHandle] = []
         self._permanent: list[RemovableHandle] = []
         if root is not None:
             self._permanent = [
                 root.register_forward_pre_hook(_Hook(self._before_forward), with_kwargs=True),
-                root.register_forward_hook(_Hook(self._after_forward), always_call=True),
+                root.register_forward_hook(_Hook(self._after_forward), with_kwargs=True, always_call=True),
             ]
         _listen(self)
 
     def begin(self, wish: Wish) -> None:
         """Start a step: forget the last one."""
-        if hasattr(self, "trace"):
-            self.trace.close()
-            self._detach_children()
+        self.trace.close()
+        self._detach_children()
         self.wish = wish
         self.trace = Trace()
         self.forwards: list[Forward] = []
@@ -129,14 +131,14 @@ class Capture:
             return
         if getattr(root, "_is_replica", False) or torch.compiler.is_compiling():
             return
-        inputs = map_tensors(Tensor.detach, (args, kwargs))
+        inputs, versions = _detached(args, kwargs)
         sizes = (tensor.shape[self.batch_dim] for tensor in tensors_in(inputs) if tensor.dim() > self.batch_dim)
         device = self.parameters[0].device
         forward = Forward(
             root=root,
             args=inputs[0],
             kwargs=inputs[1],
-            versions=tuple(tensor._version for tensor in tensors_in(inputs)),
+            versions=versions,
             samples=next(sizes, None),
             surroundings=Surroundings.now(device),
             buffers={name: buffer.detach().clone() for name, buffer in root.named_buffers()} if wish.forwards else {},
@@ -145,13 +147,18 @@ class Capture:
             forward.magnitudes = [m for m in map(_magnitude, tensors_in(inputs)) if m is not None]
         self.seen_eval = self.seen_eval or not root.training
         self.forwards.append(forward)
-        if wish.calls and not self._children:
-            self._attach_children()
+        if wish.calls:
+            self._own_entry = self._entry(root, args, kwargs) if self._own is not None else None
+            if not self._children:
+                self._attach_children()
 
     @_guarded
-    def _after_forward(self, root: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    def _after_forward(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if self.busy or self.complete or not self.forwards or not torch.is_grad_enabled():
             return None
+        if self._own is not None and self._own_entry is not None and output is not None:
+            self._record(self._own, self._own_entry, args, kwargs, output)
+            self._own_entry = None
         if not self._no_grad_inside:  # a re-entrant checkpoint calls its modules again, in the backward
             self._detach_children()
         if output is None or self.forwards[-1].outputs:
@@ -162,11 +169,11 @@ class Capture:
 
     def _attach_children(self) -> None:
         for owner in self.owners:
-            notes: list[_Entry] = []
+            entries: list[_Entry] = []
             if owner.rerun:
-                before = _Hook(functools.partial(self._before_call, notes))
+                before = _Hook(functools.partial(self._before_call, entries))
                 self._children.append(owner.module.register_forward_pre_hook(before, with_kwargs=True))
-            after = _Hook(functools.partial(self._after_call, owner, notes))
+            after = _Hook(functools.partial(self._after_call, owner, entries))
             self._children.append(owner.module.register_forward_hook(after, with_kwargs=True))
 
     def _detach_children(self) -> None:
@@ -174,35 +181,36 @@ class Capture:
             handle.remove()
         self._children = []
 
-    @_guarded
-    def _before_call(self, notes: list[_Entry], module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> None:
-        if self.busy or not torch.is_grad_enabled():
-            return
+    def _entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Entry:
+        """Note all that a call has to be made again with."""
         buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
-        inputs = map_tensors(Tensor.detach, (args, kwargs))
-        versions = tuple(tensor._version for tensor in tensors_in(inputs))
-        notes[:] = [_Entry(inputs, versions, Surroundings.now(self.parameters[0].device), buffers)]
+        inputs, versions = _detached(args, kwargs)
+        return _Entry(inputs, versions, Surroundings.now(self.parameters[0].device), buffers)
+
+    @_guarded
+    def _before_call(self, entries: list[_Entry], module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> None:
+        if not self.busy and torch.is_grad_enabled():
+            entries[:] = [self._entry(module, args, kwargs)]
 
     @_guarded
     def _after_call(
-        self, owner: Owner, notes: list[_Entry], module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any
+        self, owner: Owner, entries: list[_Entry], module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any
     ) -> None:
         if self.busy or self.complete or not self.forwards:
             return
         if not torch.is_grad_enabled():
             self._no_grad_inside = True
             return
+        self._record(owner, entries.pop() if entries else _Entry(*_detached(args, kwargs)), args, kwargs, output)
+
+    def _record(self, owner: Owner, entry: _Entry, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
+        """Keep a call, and wait for the gradients of what it returned."""
         outputs = list(tensors_in(output))
         if not any(tensor.requires_grad for tensor in outputs):
             return
-        if notes:
-            entry = notes.pop()
-        else:
-            inputs = map_tensors(Tensor.detach, (args, kwargs))
-            entry = _Entry(inputs, tuple(tensor._version for tensor in tensors_in(inputs)), None, {})
         forward = self.forwards[-1]
         call = Call(
-            module=module,
+            module=owner.module,
             name=owner.name,
             forward=forward,
             args=entry.inputs[0],
@@ -319,7 +327,7 @@ class _Entry:
 
     inputs: tuple[tuple[Any, ...], Mapping[str, Any]]
     versions: tuple[int, ...]
-    surroundings: Surroundings | None
+    surroundings: Surroundings | None = None
     buffers: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -361,6 +369,12 @@ def _reached(forward: Forward) -> bool:
 _RESHAPES = ("ViewBackward0", "ReshapeAliasBackward0", "UnsafeViewBackward0")
 
 
+def _detached(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[int, ...]]:
+    """Return inputs outside of any graph, and what their versions were."""
+    inputs = map_tensors(Tensor.detach, (args, kwargs))
+    return inputs, tuple(tensor._version for tensor in tensors_in(inputs))
+
+
 def _folds_samples(source: Tensor | None, samples: int | None) -> bool:
     """Whether a tensor was seen to be a reshape of one whose first axis is the batch: rows are then sample-major."""
     if source is None:
@@ -368,8 +382,10 @@ def _folds_samples(source: Tensor | None, samples: int | None) -> bool:
     if source._base is not None and source._base.dim() and source._base.is_contiguous() and source.is_contiguous():
         return source._base.shape[0] == samples
     node = source.grad_fn
-    sizes = getattr(node, "_saved_self_sym_sizes", None) if node is not None and node.name() in _RESHAPES else None
-    return bool(sizes) and sizes[0] == samples
+    if node is None or node.name() not in _RESHAPES:
+        return False
+    sizes: Sequence[int] = getattr(node, "_saved_self_sym_sizes", ())
+    return len(sizes) > 0 and sizes[0] == samples
 
 
 # --- the optimizer -------------------------------------------------------------------------------------------------
@@ -455,7 +471,7 @@ def _listen(capture: Capture) -> None:
     if torch.autograd.backward is _plain_backward:
         torch.autograd.backward = _heard_backward
     if torch.amp.GradScaler.scale is _plain_scale:
-        torch.amp.GradScaler.scale = _heard_scale  # type: ignore[method-assign]
+        torch.amp.GradScaler.scale = _heard_scale  # type: ignore[method-assign,assignment]
 
 
 def _unlisten(capture: Capture) -> None:

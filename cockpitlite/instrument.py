@@ -58,7 +58,7 @@ class Instrument(ABC):
 
     @classmethod
     def demands(cls) -> dict[str, type[Statistic]]:
-        """Return the statistics that ``read`` is annotated with, by parameter name; raise TypeError for anything else."""
+        """Return the statistics that ``read`` is annotated with, by parameter name; TypeError for anything else."""
         try:
             hints = typing.get_type_hints(cls.read)
         except NameError as error:

@@ -199,8 +199,8 @@ def _denominator(function: Callable[..., Any], reduction: str, arguments: dict[s
         return 1
     if reduction == "batchmean":
         return arguments["input"].shape[0]
-    target = arguments.get("target")
-    if function in (functional.cross_entropy, functional.nll_loss) and not target.is_floating_point():
+    if function in (functional.cross_entropy, functional.nll_loss) and not arguments["target"].is_floating_point():
+        target = arguments["target"]
         counted = target != arguments["ignore_index"]
         if arguments["weight"] is None:
             return counted.sum()

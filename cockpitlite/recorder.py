@@ -1,4 +1,4 @@
-"""From the device to the run file, without the training step ever waiting: one flat buffer a step, one writer thread."""
+"""From the device to the run file without the training step ever waiting: a flat buffer a step, a writer thread."""
 
 from __future__ import annotations
 

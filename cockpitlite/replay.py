@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.stateless import _reparametrize_module
 
 from cockpitlite.hooks import hooks_bypassed
-from cockpitlite.records import Backward, Call, Forward, Surroundings
+from cockpitlite.records import Backward, Call, Surroundings
 from cockpitlite.trace import walk
 from cockpitlite.tree import tensors_in
 

@@ -19,6 +19,7 @@ class Every:
     offset: int = 0
 
     def __call__(self, step: int) -> bool:
+        """Whether a step is tracked."""
         return step >= self.offset and (step - self.offset) % self.k == 0
 
     def __str__(self) -> str:
@@ -32,6 +33,7 @@ class Logarithmic:
     per_decade: int
 
     def __call__(self, step: int) -> bool:
+        """Whether a step is tracked."""
         if step < 1:
             return step == 0
         index = round(self.per_decade * math.log10(step))
@@ -88,6 +90,7 @@ class Budget:
     plain: deque[float] = field(default_factory=lambda: deque(maxlen=64))
 
     def __call__(self, step: int) -> bool:
+        """Whether a step is tracked."""
         return step < 2 or not self.prices or self.credit >= self.price
 
     @property

@@ -1,4 +1,4 @@
-"""The road from the model's output to the loss: which torch functions were called on it, so that it can be walked again.
+"""The road from the model's output to the loss: the torch functions called on it, so that it can be walked again.
 
 On the steps that need it the model's output is handed to the training loop as a thin Tensor subclass. Every torch
 function called on it runs as it would have run, and is noted. The loop sees the same numbers and the same gradients.
@@ -104,7 +104,7 @@ class FollowedTensor(Tensor):
     _trace: Trace | None = None
 
     @classmethod
-    @torch._disable_dynamo  # traced into a compiled loss the handler fails; outside of it the loss runs eagerly
+    @torch._disable_dynamo  # type: ignore[attr-defined]  # traced into a compiled loss the handler fails; outside of it the loss runs eagerly
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
@@ -124,11 +124,11 @@ class FollowedTensor(Tensor):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         """Copy as the plain tensor."""
-        return self.as_subclass(Tensor).__deepcopy__(memo)  # type: ignore[no-any-return,no-untyped-call]
+        return self.as_subclass(Tensor).__deepcopy__(memo)
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *args: Any, **kwargs: Any) -> str:  # type: ignore[override]
         """Show as the plain tensor."""
-        return self.as_subclass(Tensor).__repr__()  # type: ignore[no-untyped-call,no-any-return]
+        return self.as_subclass(Tensor).__repr__(*args, **kwargs)
 
 
 # Running a backward is not a step on the road; and properties without a gradient are not worth keeping.

@@ -6,21 +6,21 @@ import functools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cockpitlite.hooks import Capture, Owner, Wish, attach_to_steps
-from cockpitlite.instrument import Instrument, Layered, Readings
+from cockpitlite.instrument import Instrument
 from cockpitlite.recorder import Block, Check, Recorder
 from cockpitlite.replay import NotReplayable, loss_gradient
 from cockpitlite.schedule import Budget, Schedule, on_diagnosis_schedule
 from cockpitlite.statistics import Line, Scan, Statistic, Step, StepLine, Supply, Unavailable, Want
 from cockpitlite.statistics.line import line_of
 from cockpitlite.statistics.loss import BatchLoss
-from cockpitlite.statistics.samples import SampleReductions, accounted, is_generic
+from cockpitlite.statistics.samples import accounted, is_generic
 from cockpitlite.statistics.step import norms, widest
 
 _RECORDED_SETTINGS = ("momentum", "betas", "weight_decay", "dampening", "nesterov", "eps", "alpha", "maximize")
@@ -273,7 +273,7 @@ class Tracker:
         signs = _signs(watched.optimizer, parameters)
         copies = capture.gradient
         if copies is None:  # gradients that were set without a backward we could hear
-            copies = list(snapshot.clipped or [None] * len(parameters))
+            copies = [None] * len(parameters) if snapshot.clipped is None else [*snapshot.clipped]
         if capture.stale is not None:
             copies = [_minus(now, then) for now, then in zip(copies, capture.stale, strict=True)]
         missing = [copy is None for copy in copies] if capture.gradient is not None else snapshot.missing
@@ -399,8 +399,8 @@ class Tracker:
         found: dict[tuple[str, str], Tensor] = {}
         for backward in step.backwards:
             for forward in backward.forwards:
-                for index, magnitude in enumerate(forward.magnitudes):
-                    found["input", "" if index == 0 else f"input {index}"] = magnitude
+                for index, largest in enumerate(forward.magnitudes):
+                    found["input", "" if index == 0 else f"input {index}"] = largest
         for name, norm in zip(step.names, norms(step.start).unbind(), strict=True):
             found["parameter", name] = norm
         for backward in step.backwards:

@@ -8,8 +8,8 @@ from cockpitlite.statistics import ParabolaFit
 class AlphaCurvature(Instrument):
     """2 w2, the second derivative of the fitted parabola along the unit step (see Alpha).
 
-    Positive: the loss curves upward along the step, and a best step length exists. Negative: it still bends downward, as
-    it does early in training; α is then −1 by definition. Free beside Alpha.
+    Positive: the loss curves upward along the step, and a best step length exists. Negative: it still bends downward,
+    as it does early in training; α is then −1 by definition. Free beside Alpha.
     """
 
     panel = Panel(

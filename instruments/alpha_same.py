@@ -9,9 +9,9 @@ class AlphaSame(Instrument):
     """−(dᵀ∇L(θ + d))/(dᵀ∇L(θ)), both on the batch that made the step d: step size against curvature.
 
     −1: the slope has not changed, the step is far too short; 0: the step ended where the batch's loss is lowest along
-    it; 1: on the other side. Unlike α it tends to −1 for small learning rates whatever the gradient noise. Over a window
-    take the ratio of the summed slopes, ``slope_same_end`` and ``slope_same_start``. Costs one evaluation of the batch,
-    on the diagnosis schedule only.
+    it; 1: on the other side. Unlike α it tends to −1 for small learning rates whatever the gradient noise. Over a
+    window take the ratio of the summed slopes, ``slope_same_end`` and ``slope_same_start``. Costs one evaluation of the
+    batch, on the diagnosis schedule only.
     """
 
     panel = Panel(

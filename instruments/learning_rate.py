@@ -23,7 +23,7 @@ class LearningRate(Instrument):
 
     def read(self, settings: Settings) -> Readings:
         """Return the rate of each group."""
-        rates = [group.get("lr", float("nan")) for group in settings.groups]
-        if any(isinstance(rate, Tensor) for rate in rates):  # a captured or compiled optimizer keeps it on the device
-            rates = torch.stack([torch.as_tensor(rate) for rate in rates])
+        each = [group.get("lr", float("nan")) for group in settings.groups]
+        on_device = any(isinstance(rate, Tensor) for rate in each)  # a capturable optimizer keeps it there
+        rates = torch.stack([torch.as_tensor(rate) for rate in each]) if on_device else each
         return Layered(rates[0], [str(index) for index in range(len(settings.groups))], rates)

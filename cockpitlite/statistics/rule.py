@@ -76,8 +76,8 @@ def by_sample(call: Call, tensor: Tensor, samples: int, axis: int = 0) -> Tensor
     if call.folds and axis == 0 and size > 0 and size % samples == 0:
         return tensor.unflatten(0, (samples, size // samples))
     raise Unavailable(
-        f"layer {call.name!r} saw {size} rows for {samples} samples, and which row belongs to which sample was not seen; "
-        "pass batch_dim if the batch is not the first axis"
+        f"layer {call.name!r} saw {size} rows for {samples} samples, and which row belongs to which sample was not "
+        "seen; pass batch_dim if the batch is not the first axis"
     )
 
 

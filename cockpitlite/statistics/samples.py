@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import ClassVar, Self
 
 import torch
@@ -19,24 +18,25 @@ from cockpitlite.statistics.rule import Reduced, Rule, joined, reduce_contributi
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
 from cockpitlite.statistics.step import Step, Unavailable, widest
 
-_RULES: dict[type[nn.Module], type[Rule]] = {
-    nn.Linear: LinearRule,
-    nn.Conv1d: ConvolutionRule,
-    nn.Conv2d: ConvolutionRule,
-    nn.Conv3d: ConvolutionRule,
+_GENERIC = GenericRule()
+_CONVOLUTION = ConvolutionRule()
+_RULES: dict[type[nn.Module], Rule] = {
+    nn.Linear: LinearRule(),
+    nn.Conv1d: _CONVOLUTION,
+    nn.Conv2d: _CONVOLUTION,
+    nn.Conv3d: _CONVOLUTION,
 }
 
 
-@cache
 def rule_for(kind: type[nn.Module]) -> Rule:
     """Return the rule of a layer type: a closed one for exactly the types it was written for, else the generic one."""
-    return _RULES.get(kind, GenericRule)()
+    return _RULES.get(kind, _GENERIC)
 
 
 def is_generic(module: nn.Module) -> bool:
     """Whether the calls of a module have to be made again to know its samples' contributions."""
     plain = not hasattr(module, "parametrizations") and not module._forward_pre_hooks
-    return not plain or isinstance(rule_for(type(module)), GenericRule)
+    return not plain or rule_for(type(module)) is _GENERIC
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _nearest(step: Step, index: int, calls: Mapping[nn.Module, Sequence[Call]]) 
 
 def _rule_of(module: nn.Module, names: Mapping[str, int]) -> Rule:
     foreign = any("." in name for name in names)
-    return rule_for(nn.Module) if foreign or is_generic(module) else rule_for(type(module))
+    return _GENERIC if foreign or is_generic(module) else rule_for(type(module))
 
 
 def _reduce_backward(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Any, Self
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
@@ -38,7 +38,7 @@ class BatchSize(Statistic):
 
 @dataclass(frozen=True)
 class Costs(Statistic):
-    """What watching takes: ``share`` of the wall time over a sliding window (0 to 1), tracking ``interval`` in steps."""
+    """What watching takes: its ``share`` of the time in a sliding window (0 to 1), the ``interval`` of tracked steps."""
 
     share: float
     interval: float
