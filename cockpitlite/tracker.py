@@ -357,9 +357,9 @@ class Tracker:
                 ratios = accounted(step)
             except Unavailable:
                 return checks  # the readings say so themselves
-            held = ratios <= 1
-            self._held["contributions"] = held.all()
-            checks.append(Check("contributions", held, functools.partial(_unaccounted, list(step.names))))
+            fits = ratios <= 1
+            self._held["contributions"] = fits.all()
+            checks.append(Check("contributions", fits, functools.partial(_unaccounted, list(step.names))))
         if Want.FORWARD in wants and "replay" not in self._held and step.backwards:
             held = self._replays(step)
             if held is not None:

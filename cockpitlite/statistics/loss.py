@@ -46,7 +46,9 @@ class SampleLosses(Statistic):
     @property
     def variance(self) -> Tensor:
         """The unbiased variance over the samples; NaN for one sample."""
-        return self.each.var() if len(self.each) > 1 else torch.full_like(self.each.sum(), torch.nan)
+        if len(self.each) < 2:
+            return torch.full_like(self.each.sum(), torch.nan)
+        return (self.each - self.each.mean()).square().sum() / (len(self.each) - 1)  # var() waits, on the CPU
 
 
 def _shared_out(backward: Backward, total: int, loss_fn: object) -> Tensor:
