@@ -148,7 +148,7 @@ class Cockpit:
         recorder.event(first, "resume", {"from": first}) if resumed else recorder.event(0, "start", {})
         if watched.model is None:
             for instrument in instruments:
-                if any(kind.needs_model for kind in instrument.demands().values()):
+                if instrument.needs_model:
                     reason = (
                         "watch() was not given the model, so neither its batches nor its layers are seen: pass model="
                     )

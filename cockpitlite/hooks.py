@@ -61,7 +61,8 @@ class Capture:
     """Everything seen of the step under way; its hooks on the modules and on backward.
 
     Step boundaries are told by the tracker (:meth:`begin`, :meth:`entered`); while ``busy`` nothing is recorded, so
-    that our own re-evaluations are invisible.
+    that our own re-evaluations are invisible. ``unused`` counts backwards that no step followed, ``skipped`` those of
+    them whose loss a GradScaler had scaled: it skips the step where a gradient is not finite.
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class Capture:
         self.busy = False
         self.trouble: Exception | None = None
         self.seen_eval = False
+        self.unused = 0
+        self.skipped = 0
         self.trace = Trace()
         self._children: list[RemovableHandle] = []
         self.begin(Wish())
@@ -285,7 +288,7 @@ class Capture:
             loss=None if loss is None else _unscaled(loss.detach().as_subclass(Tensor), scale),
             scale=scale,
             trace=self.trace,
-            forwards=[forward for forward in self.forwards if not self.wish.calls or _reached(forward)],
+            forwards=[forward for forward in self.forwards if not forward.calls or _reached(forward)],
             per_sample=self.observed,
             node=self._node,
         )
@@ -308,6 +311,9 @@ class Capture:
         self._forget_backwards()
 
     def _forget_backwards(self) -> None:
+        scaled = sum(backward.scale is not None for backward in self.backwards)
+        self.skipped += scaled
+        self.unused += len(self.backwards) - scaled
         self.backwards = []
         self.gradient = None
         self.stale = None

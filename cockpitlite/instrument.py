@@ -79,6 +79,11 @@ class Instrument(ABC):
         """Whether its readings speak about the step before the one they are computed on."""
         return any(kind.judges_previous for kind in self.demands().values())
 
+    @property
+    def needs_model(self) -> bool:
+        """Whether it cannot be read without the model."""
+        return any(kind.needs_model for kind in self.demands().values())
+
     def placed_panel(self) -> Panel:
         """Return the panel under the instrument's name."""
         return self.panel.named(self.name)

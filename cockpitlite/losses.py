@@ -117,11 +117,14 @@ def _from_road(backward: Backward, samples: int) -> Tensor:
 
 
 def _checked(backward: Backward, node: Tensor, samples: int) -> Tensor:
-    """Fold the elements read from the graph onto the samples, on the scale of the loss."""
+    """Sum the elements read from the graph by sample, on the scale of the loss."""
     assert backward.loss is not None
-    if node.numel() % samples:
-        raise Unseen(f"the loss has {node.numel()} elements for {samples} samples")
-    parts = node.flatten().unflatten(0, (samples, -1)).sum(1)
+    if node.dim() == 0 or node.shape[0] != samples:
+        raise Unseen(
+            f"the loss has elements of shape {tuple(node.shape)} for {samples} samples, and which belong to which "
+            "sample was not seen"
+        )
+    parts = node.flatten(1).sum(1) if node.dim() > 1 else node
     return parts * (backward.loss * samples / parts.sum())
 
 
@@ -262,13 +265,16 @@ def _name(function: Any) -> str:
 # --- the autograd graph, read before the backward ------------------------------------------------------------------
 
 _PASSED = {"MulBackward0", "DivBackward0", "AliasBackward0", "ToCopyBackward0", "ViewBackward0", "CloneBackward0"}
+_TRANSPARENT = {"LogSoftmaxBackward0", "ToCopyBackward0", "CloneBackward0"}
+_VIEWS = {"ViewBackward0", "ReshapeAliasBackward0", "UnsafeViewBackward0"}
 _IGNORED = 2**64
 
 
 def read_graph(loss: Tensor) -> Tensor | None:
     """Return elements proportional to the parts of a loss computed by one known function, or None.
 
-    Must be called before the backward, which frees what is read.
+    Their first axis is the one the function's input had before it was reshaped, where that was seen. Must be called
+    before the backward, which frees what is read.
     """
     node: Any = loss.grad_fn
     while node is not None and node.name() in _PASSED:
@@ -278,7 +284,18 @@ def read_graph(loss: Tensor) -> Tensor | None:
     if reader is None:
         return None
     with torch.no_grad():
-        return reader(node)
+        return _as_before_reshape(reader(node), node)
+
+
+def _as_before_reshape(elements: Tensor, node: Any) -> Tensor:
+    """Give elements the first axis that the input of their function had before it was flattened."""
+    source = node.next_functions[0][0]
+    while source is not None and source.name() in _TRANSPARENT:
+        source = source.next_functions[0][0]
+    if source is None or source.name() not in _VIEWS:
+        return elements
+    first = source._saved_self_sym_sizes[0]
+    return elements.reshape(first, -1) if elements.numel() % first == 0 else elements
 
 
 def _nll(node: Any) -> Tensor:

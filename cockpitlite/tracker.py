@@ -39,6 +39,22 @@ class Watched:
     samples: int | None
     loss_fn: Any
 
+    @property
+    def hooked(self) -> nn.Module | None:
+        """The module whose calls are seen: none where the model itself was compiled in place."""
+        return None if self.model is None or is_compiled_in_place(self.model) else self.model
+
+    @property
+    def opaque(self) -> str:
+        """Why per-sample gradients cannot be had, or nothing."""
+        parts = () if self.model is None else self.model.modules()
+        compiled = any(is_compiled_in_place(part) or hasattr(part, "_orig_mod") for part in parts)
+        return (
+            "torch.compile'd modules are not looked into, so their per-sample gradients are not seen"
+            if compiled
+            else ""
+        )
+
 
 @dataclass(frozen=True)
 class _Plan:
@@ -93,7 +109,7 @@ class Tracker:
         first_step: int = 0,
     ) -> None:
         self.watched = watched
-        self.instruments = list(instruments)
+        self.instruments = [i for i in instruments if watched.model is not None or not i.needs_model]
         self.schedule = schedule
         self.recorder = recorder
         self.step = first_step
@@ -105,6 +121,7 @@ class Tracker:
         self._snapshot: _Snapshot | None = None
         self._held: dict[str, Tensor] = {}
         self._reported: dict[str, str] = {}
+        self._counts: dict[str, int] = {}
         self._missing: list[bool] | None = None
         self._structure: dict[str, Any] = {}
         self._settings: list[dict[str, Any]] | None = None
@@ -112,9 +129,11 @@ class Tracker:
         self._started = self._step_began = time.perf_counter()
         self._watching = 0.0
         self._costs: list[tuple[float, float]] = []
+        if watched.opaque:
+            self.reasons["contributions"] = watched.opaque
         wants_origin = any(instrument.name == "distance" for instrument in self.instruments)
         self._origin = [p.detach().clone() for p in watched.parameters] if wants_origin else None
-        self.capture = Capture(watched.model, watched.owners, watched.parameters, watched.batch_dim)
+        self.capture = Capture(watched.hooked, watched.owners, watched.parameters, watched.batch_dim)
         self._handles = attach_to_steps(
             watched.optimizer, self._before_step, self._leave_step, lambda: self.capture.aborted
         )
@@ -194,13 +213,11 @@ class Tracker:
             if instrument.judges_previous and judged:
                 for kind in instrument.demands().values():
                     wants |= kind.wants_before
-        if self.watched.model is None:
-            wants = {want for want in wants if want is not Want.FORWARD and not want.per_sample}
-        return frozenset(wants)
+        return frozenset(wants) if self.watched.model is not None else frozenset()
 
     def _scans(self, plan: _Plan) -> bool:
         due = self._due(plan)
-        return self.watched.model is not None and any(Scan in i.demands().values() for i in due)
+        return any(Scan in instrument.demands().values() for instrument in due)
 
     # --- the step's two ends ---
 
@@ -352,7 +369,8 @@ class Tracker:
     def _check(self, step: Step, wants: frozenset[Want]) -> list[Check]:
         """Test, on the first step that shows it, what the readings rest on."""
         checks: list[Check] = []
-        if any(want.per_sample for want in wants) and "contributions" not in self._held and step.backwards:
+        unknown = {"contributions", "replay"} - self._held.keys() - self.reasons.keys()
+        if any(want.per_sample for want in wants) and "contributions" in unknown and step.backwards:
             try:
                 ratios = accounted(step)
             except Unavailable:
@@ -360,7 +378,7 @@ class Tracker:
             fits = ratios <= 1
             self._held["contributions"] = fits.all()
             checks.append(Check("contributions", fits, functools.partial(_unaccounted, list(step.names))))
-        if Want.FORWARD in wants and "replay" not in self._held and step.backwards:
+        if Want.FORWARD in wants and "replay" in unknown and step.backwards:
             held = self._replays(step)
             if held is not None:
                 self._held["replay"] = held
@@ -451,6 +469,11 @@ class Tracker:
             self._reported["eval_mode"] = ""
             self.recorder.event(self.step, "eval_mode", {})
             _warn("the watched model was in eval mode in a training step: call model.train() before training")
+        counts = {"unused_backward": self.capture.unused, "skipped_step": self.capture.skipped}
+        for kind, count in counts.items():
+            if count > self._counts.get(kind, 0) and (kind not in self._counts or on_diagnosis_schedule(self.step)):
+                self._counts[kind] = count
+                self.recorder.event(self.step, kind, {"count": count})
         if self.recorder.failure is not None and "recorder" not in self._reported:
             self._reported["recorder"] = self.recorder.failure
             _warn(
@@ -517,13 +540,23 @@ def _topic(kind: type[Statistic]) -> str:
     return "contributions" if per_sample and not issubclass(kind, StepLine) else ""
 
 
+def is_compiled_in_place(module: nn.Module) -> bool:
+    """Whether ``module.compile()`` was called: hooks on it would be compiled in."""
+    return getattr(module, "_compiled_call_impl", None) is not None
+
+
 def owner_list(model: nn.Module, parameters: Sequence[nn.Parameter]) -> list[Owner]:
-    """Return the modules whose calls have to be recorded: those that own a watched parameter themselves."""
+    """Return the modules whose calls have to be recorded: those that own a watched parameter themselves.
+
+    Nothing inside a compiled module is among them.
+    """
     wanted = {id(parameter) for parameter in parameters}
+    compiled = [part for part in model.modules() if is_compiled_in_place(part) or hasattr(part, "_orig_mod")]
+    hidden = {id(inner) for part in compiled for inner in part.modules()}
     return [
         Owner(module, name, is_generic(module))
         for name, module in model.named_modules()
-        if any(id(parameter) in wanted for parameter in module.parameters(recurse=False))
+        if id(module) not in hidden and any(id(parameter) in wanted for parameter in module.parameters(recurse=False))
     ]
 
 

@@ -232,6 +232,8 @@ def accounted(step: Step) -> Tensor:
 
     The check that the records account for the whole gradient; up to 1 is right.
     """
+    if not step.samples:
+        raise Unavailable("the batch is empty")
     sums = [torch.zeros_like(gradient) for gradient in step.gradient]
     values = {id(parameter): start for parameter, start in zip(step.parameters, step.start, strict=True)}
     for backward in step.backwards:
