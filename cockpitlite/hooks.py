@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,15 +45,18 @@ class Owner:
 
 
 def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Let no error of ours reach the training loop: it is kept for the tracker to report."""
+    """Let no error of ours reach the training loop: it is kept for the tracker to report. Add up the time it takes."""
 
     @functools.wraps(method)
     def body(self: Capture, *args: Any, **kwargs: Any) -> Any:
+        begin = time.perf_counter()
         try:
             return method(self, *args, **kwargs)
         except Exception as error:
             self.trouble = self.trouble or error
             return None
+        finally:
+            self.seconds += time.perf_counter() - begin
 
     return body
 
@@ -78,6 +82,7 @@ class Capture:
         self.busy = False
         self.trouble: Exception | None = None
         self.seen_eval = False
+        self.seconds = 0.0
         self.unused = 0
         self.skipped = 0
         self.trace = Trace()

@@ -46,9 +46,11 @@ class Instrument(ABC):
     preset: ClassVar[Preset | None] = None
     on_diagnosis_schedule: ClassVar[bool] = False
     order: ClassVar[int] = 100
+    _demands: ClassVar[dict[str, type[Statistic]] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls._demands = None
         if "name" not in cls.__dict__:
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
@@ -59,6 +61,8 @@ class Instrument(ABC):
     @classmethod
     def demands(cls) -> dict[str, type[Statistic]]:
         """Return the statistics that ``read`` is annotated with, by parameter name; TypeError for anything else."""
+        if cls._demands is not None:
+            return cls._demands
         try:
             hints = typing.get_type_hints(cls.read)
         except NameError as error:
@@ -72,6 +76,7 @@ class Instrument(ABC):
                     f"cockpitlite.statistics, such as MeanGradient; got {kind!r}"
                 )
             found[name] = kind
+        cls._demands = found
         return found
 
     @property

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from cockpitlite.hooks import Capture, Owner, Wish, attach_to_steps
 from cockpitlite.instrument import Instrument
+from cockpitlite.plan import Plan, Program, work_out
 from cockpitlite.recorder import Block, Check, Recorder
 from cockpitlite.replay import NotReplayable, loss_gradient
 from cockpitlite.schedule import Budget, Schedule, on_diagnosis_schedule
-from cockpitlite.statistics import Line, Scan, Statistic, Step, StepLine, Supply, Unavailable, Want
+from cockpitlite.statistics import Line, Statistic, Step, StepLine, Supply, Unavailable, Want
 from cockpitlite.statistics.line import line_of
 from cockpitlite.statistics.loss import BatchLoss
 from cockpitlite.statistics.samples import accounted, is_generic
@@ -54,20 +55,6 @@ class Watched:
             if compiled
             else ""
         )
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What is measured on a step: instruments for this step, and those that judge the step before."""
-
-    panel: bool = False
-    diagnosis: bool = False
-    after_panel: bool = False
-    after_diagnosis: bool = False
-
-    @property
-    def tracked(self) -> bool:
-        return self.panel or self.diagnosis or self.after_panel or self.after_diagnosis
 
 
 @dataclass
@@ -116,6 +103,7 @@ class Tracker:
         self.paused = False
         self.after_step: Callable[[int], None] = lambda step: None
         self.reasons: dict[str, str] = {}
+        self._programs: dict[Plan, Program] = {}
         self._alarm = False
         self._line: Line | None = None
         self._snapshot: _Snapshot | None = None
@@ -137,7 +125,7 @@ class Tracker:
         self._handles = attach_to_steps(
             watched.optimizer, self._before_step, self._leave_step, lambda: self.capture.aborted
         )
-        self._plan = self._next_plan(_Plan())
+        self._plan = self._next_plan(Plan())
 
     @property
     def last_step(self) -> int:
@@ -156,68 +144,36 @@ class Tracker:
             self.paused = True
             self.recorder.event(self.step, "pause", {})
             self.capture.begin(Wish())
-            self._plan, self._line = _Plan(), None
+            self._plan, self._line = Plan(), None
 
     def resume(self) -> None:
         """Measure again."""
         if self.paused:
             self.paused = False
             self.recorder.event(self.step, "unpause", {})
-            self._plan = self._next_plan(_Plan())
+            self._plan = self._next_plan(Plan())
 
     # --- planning ---
 
-    def _next_plan(self, last: _Plan) -> _Plan:
+    def _next_plan(self, last: Plan) -> Plan:
         """Decide what the coming step measures, and let the hooks keep what that takes."""
         if self.paused:
-            return _Plan()
-        diagnosis = on_diagnosis_schedule(self.step)
-        plan = _Plan(
+            return Plan()
+        plan = Plan(
             panel=self._alarm or bool(self.schedule(self.step)),
-            diagnosis=diagnosis,
+            diagnosis=on_diagnosis_schedule(self.step),
             after_panel=last.panel and self._line is not None,
             after_diagnosis=last.diagnosis and self._line is not None,
         )
         self._alarm = False
-        wants = self._wants(plan)
-        self.capture.begin(
-            Wish(
-                calls=any(want.per_sample for want in wants) or self._scans(plan),
-                forwards=Want.FORWARD in wants,
-                gradient=plan.tracked,
-                scan=self._scans(plan),
-            )
-        )
+        self.capture.begin(self._program(plan).wish)
         return plan
 
-    def _due(self, plan: _Plan) -> list[Instrument]:
-        """Return the instruments to read on a step."""
-        return [
-            instrument
-            for instrument in self.instruments
-            if (
-                (plan.after_diagnosis if instrument.on_diagnosis_schedule else plan.after_panel)
-                if instrument.judges_previous
-                else (plan.diagnosis if instrument.on_diagnosis_schedule else plan.panel)
-            )
-        ]
-
-    def _wants(self, plan: _Plan) -> frozenset[Want]:
-        """Return all that the statistics of a step want kept of it, their judgement by the next step included."""
-        wants: set[Want] = set()
-        for instrument in self._due(plan):
-            for kind in instrument.demands().values():
-                wants |= kind.wants
-        for instrument in self.instruments:
-            judged = plan.diagnosis if instrument.on_diagnosis_schedule else plan.panel
-            if instrument.judges_previous and judged:
-                for kind in instrument.demands().values():
-                    wants |= kind.wants_before
-        return frozenset(wants) if self.watched.model is not None else frozenset()
-
-    def _scans(self, plan: _Plan) -> bool:
-        due = self._due(plan)
-        return any(Scan in instrument.demands().values() for instrument in due)
+    def _program(self, plan: Plan) -> Program:
+        """Return what a plan comes to with the present instruments."""
+        if plan not in self._programs:
+            self._programs[plan] = work_out(plan, self.instruments, self.watched.model is not None)
+        return self._programs[plan]
 
     # --- the step's two ends ---
 
@@ -252,7 +208,7 @@ class Tracker:
         self._after_step()
         self.after_step(self.last_step)
 
-    def _measure(self, plan: _Plan) -> None:
+    def _measure(self, plan: Plan) -> None:
         losses = [backward.loss for backward in self.capture.backwards]
         loss = losses[0] if len(losses) == 1 else None
         if not plan.tracked or self._snapshot is None:
@@ -265,20 +221,18 @@ class Tracker:
         if plan.diagnosis or step.missing != self._missing:
             self._note_structure(step)
         self._note_settings(step)
-        wants = self._wants(plan)
-        supply = Supply(step, wants)
+        program = self._program(plan)
+        supply = Supply(step, program.wants)
         block = Block(self.step, seconds=time.perf_counter() - self._started)
         self.capture.busy = True
         try:
-            block.checks = self._check(step, wants)
-            for instrument in self._due(plan):
+            block.checks = self._check(step, program.wants)
+            for instrument in program.due:
                 self._read(instrument, supply, block)
             if not any(name == "loss" and at == self.step for name, at, _ in block.readings):
                 self._read_loss(supply, block)
-            if self._scans(plan):
-                block.scan = step.scan
-            judged = plan.panel or plan.diagnosis
-            self._line = line_of(supply) if judged else None
+            block.scan = step.scan
+            self._line = line_of(supply) if plan.judged else None
         finally:
             self.capture.busy = False
         self.recorder.block(block)
@@ -322,7 +276,7 @@ class Tracker:
             held=self._held,
             loss_fn=watched.loss_fn,
         )
-        step.scan = self._scan(step) if self._scans(self._plan) else {}
+        step.scan = self._scan(step) if self.capture.wish.scan else {}
         return step
 
     def _choose(self, samples: int | None) -> Tensor | None:
@@ -345,6 +299,7 @@ class Tracker:
             return
         except Exception as error:
             self.instruments.remove(instrument)
+            self._programs.clear()
             self._unavailable(instrument.name, f"switched off after an error: {type(error).__name__}: {error}")
             return
         named: Mapping[str, Any] = readings if isinstance(readings, Mapping) else {instrument.name: readings}
@@ -489,10 +444,10 @@ class Tracker:
 
     # --- the price ---
 
-    def _account(self, plan: _Plan) -> None:
+    def _account(self, plan: Plan) -> None:
         """Note what the step took by itself and by being watched."""
         now = time.perf_counter()
-        watching = self._watching
+        watching, self.capture.seconds = self._watching + self.capture.seconds, 0.0
         plain = max(0.0, now - self._step_began - watching)
         self._step_began, self._watching = now, 0.0
         self._costs.append((plain, watching))

@@ -38,7 +38,7 @@ class BatchSize(Statistic):
 
 @dataclass(frozen=True)
 class Costs(Statistic):
-    """What watching takes: its ``share`` of the time in a sliding window (0 to 1), the ``interval`` of tracked steps."""
+    """What watching takes: its ``share`` of the time in a window (0 to 1), and the ``interval`` of tracked steps."""
 
     share: float
     interval: float
