@@ -1,0 +1,22 @@
+"""Every test starts from the same random state, on one thread, with a run file of its own."""
+
+import random
+import sys
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    random.seed(0)
+    np.random.seed(0)
+    torch = sys.modules.get("torch")  # the tests of the viewing half must not pay for loading it
+    if torch is not None:
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+
+
+@pytest.fixture
+def run_path(tmp_path):
+    return tmp_path / "run.cockpit"
