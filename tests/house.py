@@ -22,6 +22,7 @@ TRAINING = CAPTURE | {
     "instrument",
     "instruments",
     "schedule",
+    "plan",
     "recorder",
     "describe",
     "tracker",
@@ -45,11 +46,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instrument": {"panel", "statistics"},
     "instruments": {"panel", "statistics", "instrument"},
     "schedule": set(),
+    "plan": {"records", "statistics", "instrument"},
     "recorder": {"panel", "store", "instrument"},  # of the last only what a reading is
     "describe": set(),
     "tracker": TRAINING - {"tracker", "attach", "demo"} | SHARED,
     "attach": {"tracker", "schedule", "instrument", "instruments", "recorder", "describe"} | SHARED,
-    "demo": {"attach"} | SHARED,
     # The viewing half: the run file is all it knows of training.
     "reduction": set(),
     "compare": SHARED,
@@ -57,6 +58,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": SHARED,
     "dashboard": {"compare", "reduction"} | SHARED,
     "cli": {"compare", "reduction", "plots", "export", "dashboard"} | SHARED,
+    "__main__": {"cli"},
+    # The demo is a user's script: it trains and then looks, by public names.
+    "demo": {"attach", "plots"} | SHARED,
 }
 
 # Which part may use what is not in the standard library, and the modules of it that are for one part only.
