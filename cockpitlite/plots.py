@@ -53,9 +53,8 @@ COLUMN, ROW, GAP, MARGIN, HEADER, HEADING, FOOTER = 2.8, 1.2, 0.14, 0.3, 1.04, 0
 DPI = 200  # of a PNG; letters are a little wider or narrower at each resolution, so text is measured at this one ...
 SLACK = 1.03  # ... and has some room left, as letters are spaced otherwise in a whole sentence
 WIDE = 9.5  # a page at least this wide has its legend in one row
-TALLEST = 5  # rows after which a group gets a second column
+TALLEST = 5  # rows after which a group gets a second column, unless another needs more with two
 SPARE = 2  # free rows below a group from which on the findings are printed there in full
-ACROSS = 4  # panels side by side in the performance row
 
 CURVE_COLUMNS = 400  # stretches of steps that a curve is reduced to
 LAYER_POINTS = 4000  # points for all layers of a panel, with at least five stretches for each layer
@@ -259,8 +258,10 @@ def _page(run: Run) -> Figure:
     panels = run.panels()
     groups = {group: [panel for panel in panels if panel.group == group] for group in GROUPS}
     upper: list[Group] = [group for group in GROUPS if group != "performance"]
-    columns: dict[Group, int] = {group: 1 if _height(_arrange(groups[group], 1)) <= TALLEST else 2 for group in upper}
-    columns["performance"] = min(max(len(groups["performance"]), 1), ACROSS)
+    tallest = max(TALLEST, *(_height(_arrange(groups[group], 2)) for group in upper))
+    columns = {group: 1 if _height(_arrange(groups[group], 1)) <= tallest else 2 for group in upper}
+    most = max(len(groups["performance"]), 1)
+    columns["performance"] = math.ceil(most / math.ceil(most / (sum(columns.values()) + 1)))
     places = {group: _arrange(groups[group], columns[group]) for group in GROUPS}
     rows = max(1, *(_height(places[group]) for group in upper))
     last_rows = max(1, _height(places["performance"]))
@@ -454,14 +455,14 @@ def _line(axes: Axes, reading: tuple[Steps, Values], smoothed: tuple[Steps, Valu
     steps, values = reading
     hidden = np.isfinite(values) & (values <= 0) if axis.log else np.zeros(len(values), dtype=bool)
     x, y = reduce_min_max(steps, np.where(hidden, np.nan, values), CURVE_COLUMNS)
+    bursts = in_bursts(steps)  # a line would lead the eye through steps that nobody measured
     if len(x) < FEW:
-        axes.plot(x, y, "o-", markersize=1.8, color=colour, linewidth=0.8, zorder=4)
+        axes.plot(x, y, "o" if bursts else "o-", markersize=1.8, color=colour, linewidth=0.8, zorder=4)
     elif _calm(axis.bent(values)):
         axes.plot(x, y, color=colour, linewidth=1.2, zorder=4)
     else:
-        style: dict[str, Any] = {"linewidth": 0.5}
-        if in_bursts(steps):  # a line would lead the eye through steps that nobody measured
-            style = {"marker": ".", "markersize": 2.5, "linestyle": "none"}
+        dots: dict[str, Any] = {"marker": ".", "markersize": 2.5, "linestyle": "none"}
+        style = dots if bursts else {"linewidth": 0.5}
         axes.plot(x, y, color=colour, alpha=0.4, zorder=3, **style)
         axes.plot(*smoothed, color=colour, linewidth=1.2, zorder=4)
     _signs(axes, steps[hidden], "v", BLACK, 0.04)

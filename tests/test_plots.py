@@ -271,6 +271,29 @@ def test_layers_are_thin_lines_below_the_total(tmp_path):
     assert any(text.get_text().startswith("5 layers, last ") for text in axes.texts)
 
 
+def test_steps_that_nobody_measured_are_not_bridged_by_a_line(tmp_path):
+    writer = RunWriter(tmp_path / "a.cockpit")
+    writer.panel(Panel("Bursts", "curvature").named("bursts"))
+    writer.panel(Panel("Even", "curvature").named("even"))
+    writer.readings("bursts", ((step, float(step)) for step in (0, 1, 2, 500, 501, 502)))
+    writer.readings("even", ((step, float(step)) for step in range(0, 502, 50)))
+    writer.close()
+    figure = plot(writer.path)
+    for title, style in (("Bursts", "None"), ("Even", "-")):
+        (axes,) = axes_under(figure, title)
+        assert [line.get_linestyle() for line in curves(axes)] == [style]
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (1, 1)), (5, (5, 1)), (6, (3, 2)), (9, (9, 1)), (12, (6, 2))])
+def test_a_group_of_many_panels_gets_a_second_column(tmp_path, count, shape):
+    panels = [Panel(f"Panel {number:02}", "gradients").named(f"r{number}") for number in range(count)]
+    others = [Panel(f"Alpha {number}", "step size", kind="parabola").named(f"a{number}") for number in range(9)]
+    figure = plot(write(tmp_path / "a.cockpit", panels + (others if count == 9 else []), {}))
+    corners = [axes_under(figure, panel.title)[0].get_position() for panel in panels]
+    rows, columns = {round(box.y0, 6) for box in corners}, {round(box.x0, 6) for box in corners}
+    assert (len(rows), len(columns)) == shape
+
+
 def test_an_unavailable_reading_has_its_reason_in_its_place(tmp_path):
     panels = [Panel("Gone", "curvature").named("gone"), Panel("Part", "curvature").named("part")]
     events = [
