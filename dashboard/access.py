@@ -1,0 +1,92 @@
+"""Who may see the page: on this machine anybody, elsewhere whoever has the token."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+import socket
+from collections.abc import Callable
+
+from flask import Flask, Response, redirect, request
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def new_token() -> str:
+    """Return a token nobody guesses."""
+    return secrets.token_urlsafe(24)
+
+
+def guard(server: Flask, *, token: str | None, host: str, policy: Callable[[], str]) -> None:
+    """Refuse requests that come by a foreign name, and, where there is a token, those that do not bring it.
+
+    A page elsewhere can point a name of its own at this machine and so read what is served here; it cannot do so
+    without that name in the Host header. The token comes once in the address (``?token=``) and then as a cookie.
+    """
+
+    @server.before_request
+    def check() -> Response | None:
+        if not _is_known_name(_host_name(request.host), host):
+            return _refusal(f"The name {request.host!r} is not one this page is served under.")
+        if token is None or _same(request.cookies.get(_cookie(token), ""), token):
+            return None
+        if not _same(request.args.get("token", ""), token):
+            return _refusal("This page needs its token: open the address that was printed when it was started.")
+        answer = redirect(request.path)
+        answer.set_cookie(_cookie(token), token, httponly=True, samesite="Lax")
+        return answer  # type: ignore[return-value]  # a redirect is a response of werkzeug's
+
+    @server.after_request
+    def harden(answer: Response) -> Response:
+        answer.headers.update(HEADERS)
+        answer.headers["Content-Security-Policy"] = policy()
+        return answer
+
+
+def _refusal(reason: str) -> Response:
+    return Response(reason + "\n", status=403, mimetype="text/plain")
+
+
+def _cookie(token: str) -> str:
+    """Name the cookie after its server: browsers share cookies between the ports of a machine."""
+    return f"cockpitlite-{hashlib.sha256(token.encode()).hexdigest()[:12]}"
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode(), wanted.encode())
+
+
+def _host_name(header: str) -> str:
+    """Return the Host header without its port."""
+    return header if header.endswith("]") else header.rsplit(":", 1)[0] if ":" in header else header
+
+
+def _is_known_name(name: str, host: str) -> bool:
+    """Whether a name may be used for a server that listens on ``host``: numbers are safe, foreign names are not."""
+    if is_loopback(host):
+        return name in LOOPBACK_NAMES or is_loopback(name)
+    return _is_address(name) or name in (*LOOPBACK_NAMES, host, socket.gethostname(), socket.getfqdn())
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,176 @@
+"""All of the page's callbacks: what happens when a clock ticks, and when a person picks a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_update
+
+from cockpitlite.dashboard import layout, live
+from cockpitlite.dashboard.runs import UNREADABLE, Runs, panels
+from cockpitlite.dashboard.updates import Shown
+from cockpitlite.dashboard.verdict import DiagnosisError, Judge, Verdict, not_judged, verdict
+from cockpitlite.diagnosis.finding import Finding
+from cockpitlite.panel import Panel
+
+PROPERTIES = {"chart": "figure", "gauge": "figure", "cursor": "data"}  # the other parts change their children
+FRAME = ("notice", "state", "step", "reopen")
+
+
+def register(app: Dash, runs: Runs) -> None:
+    """Put every callback on the app."""
+    _register_browser(app)
+    _register_board(app, runs)
+    _register_tick(app, runs)
+    _register_picker(app, runs)
+    _register_diagnosis(app, runs, Judge())
+
+
+def _register_browser(app: Dash) -> None:
+    """What the browser does by itself; the functions are in ``assets/page.js``."""
+    browser: Any = app  # its method is not annotated
+
+    def function(name: str) -> ClientsideFunction:
+        return ClientsideFunction("cockpit", name)
+
+    browser.clientside_callback(function("measure"), Output("request", "data"), Input("tick", "n_intervals"))
+    browser.clientside_callback(function("awake"), Output("look", "data"), Input("slow-tick", "n_intervals"))
+    browser.clientside_callback(function("theme"), Output("theme", "children"), Input("theme", "n_clicks"))
+    browser.clientside_callback(function("answered"), Output("silence", "className"), Input("step", "children"))
+    browser.clientside_callback(function("title"), Output("title", "className"), Input("title", "data-title"))
+
+
+def _register_board(app: Dash, runs: Runs) -> None:
+    @app.callback(
+        Output("board", "children"),
+        Output("facts", "children"),
+        Input("picker", "value"),
+        Input("reopen", "data"),
+    )
+    def open_board(key: str | None, _: Any) -> tuple[Any, Any]:
+        """Draw a run from scratch: after it was picked, or when another one took its file's place."""
+        if key is None:
+            return layout.waiting(str(runs.root)), []
+        try:
+            opened = runs.open(key)
+            drawn = panels(opened.run)
+            board = layout.board(opened, drawn, opened.reader.read(drawn), opened.run.unavailable())
+            return board, layout.facts(opened.run.meta)
+        except UNREADABLE:
+            return [], []  # the next tick says why, and draws the run once it can be read
+
+
+def _register_tick(app: Dash, runs: Runs) -> None:
+    parts = {kind: Output(_every(kind), PROPERTIES.get(kind, "children")) for kind in live.PARTS}
+    frame = {name: Output(name, "data" if name == "reopen" else "children") for name in FRAME}
+
+    @app.callback(
+        output={"parts": parts, "frame": frame},
+        inputs={"request": Input("request", "data")},
+        state={"key": State("picker", "value"), "cursors": State(_every("cursor"), "data")},
+        running=[(Output("tick", "disabled"), True, False)],  # at most one tick under way: the page never starves
+        prevent_initial_call=True,
+    )
+    def follow(request: Mapping[str, Any], key: str | None, cursors: Sequence[Any]) -> dict[str, Any]:
+        """Send what is new of the charts on the screen, and how the run stands."""
+        asked = ctx.outputs_grouping["parts"]
+        boards = [output["id"]["board"] for output in asked["cursor"]]
+        changes, frame = _tick(runs, request, key, dict(zip(boards, cursors, strict=True)))
+        answers = {
+            kind: [changes.parts[kind].get(output["id"]["index"], no_update) for output in outputs]
+            for kind, outputs in asked.items()
+        }
+        return {"parts": answers, "frame": {name: frame.get(name, no_update) for name in FRAME}}
+
+
+def _every(kind: str) -> dict[str, Any]:
+    return {"type": kind, "index": ALL, "board": ALL}
+
+
+def _tick(
+    runs: Runs, request: Mapping[str, Any], key: str | None, cursors: Mapping[str, Any]
+) -> tuple[live.Changes, dict[str, Any]]:
+    """Return what changes on the board, and in the frame around it."""
+    nothing = live.Changes()
+    if key is None:
+        return nothing, {"notice": None, "state": None, "step": None}
+    try:
+        opened = runs.open(key)
+        frame = layout.standing(opened.run.meta, opened.run.live, opened.run.last_step) | {"notice": None}
+        if opened.identity not in cursors:
+            return nothing, frame | {"reopen": time.time()}
+        cursor = [Shown.from_dict(shown) for shown in cursors[opened.identity]]
+        return live.news(opened, cursor, live.views(request)), frame
+    except UNREADABLE as error:
+        return nothing, {"notice": layout.notice(error), "state": None}
+
+
+def _register_picker(app: Dash, runs: Runs) -> None:
+    @app.callback(
+        Output("picker", "options"),
+        Output("picker", "value"),
+        Input("look", "data"),
+        State("picker", "options"),
+        State("picker", "value"),
+        State("follow", "aria-pressed"),
+        running=[(Output("slow-tick", "disabled"), True, False)],
+        prevent_initial_call=True,
+    )
+    def look_for_runs(_: Any, shown: Any, key: str | None, following: str) -> tuple[Any, Any]:
+        """Offer runs that came and take away those that went; go on to the newest one where that is wished."""
+        entries = runs.entries()
+        offered = layout.options(entries, key)
+        newest = entries[0] if entries else None
+        moves = newest is not None and newest.key != key and (key is None or (following == "true" and newest.live))
+        return no_update if offered == shown else offered, newest.key if newest and moves else no_update
+
+    @app.callback(
+        Output("follow", "aria-pressed"),
+        Input("follow", "n_clicks"),
+        Input("picker", "value"),
+        State("follow", "aria-pressed"),
+        State("picker", "options"),
+        prevent_initial_call=True,
+    )
+    def follow_newest(_: Any, key: str | None, following: str, offered: Sequence[Mapping[str, str]]) -> Any:
+        """Turn following on and off; it ends when an older run is picked."""
+        if ctx.triggered_id == "follow":
+            return "false" if following == "true" else "true"
+        return "false" if offered and key != offered[0]["value"] else no_update
+
+
+def _register_diagnosis(app: Dash, runs: Runs, judge: Judge) -> None:
+    @app.callback(
+        Output("verdict", "children"),
+        Output("findings", "children"),
+        Output("title", "data-title"),
+        Output("judged", "data"),
+        Input("look", "data"),
+        Input("picker", "value"),
+        State("judged", "data"),
+    )
+    def diagnose(_: Any, key: str | None, before: str | None) -> tuple[Any, Any, Any, Any]:
+        """Say what is wrong with the run; nothing changes on the page while that is the same."""
+        said, found, drawn = _judged(app, runs, judge, key)
+        now = repr((key, said, found))
+        if now == before:
+            return no_update, no_update, no_update, no_update
+        title = " ".join(filter(None, (said.icon, said.sentence, f"– {key}" if key else "")))
+        listed = [] if said.light == "unknown" else layout.findings(found, drawn)
+        return layout.verdict(said), listed, title, now
+
+
+def _judged(app: Dash, runs: Runs, judge: Judge, key: str | None) -> tuple[Verdict, list[Finding], list[Panel]]:
+    if key is None:
+        return not_judged("No run to judge yet."), [], []
+    try:
+        opened = runs.open(key)
+        found = judge.findings(opened)
+        return verdict(found), found, panels(opened.run)
+    except DiagnosisError as error:
+        app.logger.error("the diagnosis of %s failed", key, exc_info=error)
+        return not_judged(f"The diagnosis failed ({error})."), [], []
+    except UNREADABLE as error:
+        return not_judged(f"The run cannot be judged: {error}"), [], []

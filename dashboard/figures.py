@@ -1,0 +1,388 @@
+"""Charts over steps as pure functions of a panel and its readings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from cockpitlite.dashboard import reduce
+from cockpitlite.dashboard.colours import FAULT, GOOD, GROUP_COLOURS, MUTED, SECOND_COLOURS, faded
+from cockpitlite.dashboard.readings import Readings
+from cockpitlite.dashboard.text import number, plain
+from cockpitlite.panel import Panel
+from cockpitlite.store import Event, Steps, Values
+
+Role = Literal["main", "second", "raw", "layers", "layer", "low", "high", "nonfinite", "below", "event"]
+Window = tuple[float, float]
+
+COLUMNS = 300  # pixel columns of a chart whose width is not known yet
+LAYER_LINES = 12  # more layers than this are drawn as their range
+RATIO_WINDOW = 20  # points over which a ratio's parts are summed before they are divided
+SPARSE = 40  # so few points are marked one by one
+MARK_WIDTH = 6  # pixels between marks that are all alike
+IN_LEGEND: tuple[Role, ...] = ("main", "second", "raw", "layers", "low", "high")
+EVENT_WORDS = {"resume": "resumed", "nonfinite": "first non-finite value"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line or row of marks, whole: its steps ``[T]``, its values ``[T]``, and words for each point or none."""
+
+    key: str
+    role: Role
+    name: str
+    steps: Steps
+    values: Values
+    words: NDArray[np.str_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @property
+    def end(self) -> int:
+        """The last step, -1 for none."""
+        return int(self.steps[-1]) if len(self) else -1
+
+    def since(self, step: int) -> Curve:
+        """Return the part after ``step``."""
+        return self._at(np.arange(int(np.searchsorted(self.steps, step, "right")), len(self)))
+
+    def reduced(self, columns: int, window: Window | None = None) -> Curve:
+        """Return what is drawn of it on that many pixel columns."""
+        if self.role == "event":
+            return self
+        if self.role in ("nonfinite", "below"):
+            return self._at(reduce.firsts(self.steps, max(columns // MARK_WIDTH, 1)))
+        width = columns if self.role in ("main", "second") else max(columns // 4, 1)
+        return self._at(reduce.extremes(self.steps, self.values, width, window))
+
+    def _at(self, points: NDArray[np.intp]) -> Curve:
+        words = None if self.words is None else self.words[points]
+        return replace(self, steps=self.steps[points], values=self.values[points], words=words)
+
+
+def figure(panel: Panel, readings: Readings, *, columns: int = COLUMNS, revision: str = "") -> go.Figure:
+    """Return a panel's chart over steps; zoom and legend stay as they are while ``revision`` is the same."""
+    drawn = [curve.reduced(columns) for curve in curves(panel, readings)]
+    return go.Figure(data=traces(panel, drawn), layout=_layout(panel, revision))
+
+
+def curves(panel: Panel, readings: Readings) -> list[Curve]:
+    """Return everything a panel's chart shows, from back to front, not yet reduced.
+
+    The layers (or, of more than twelve, their range), the first reading (of a ratio, the ratio of trailing sums with
+    the single steps behind it), the other readings, then marks: non-finite steps, values under a log axis, events.
+    """
+    lines = [*_layer_curves(readings), *_main_curves(panel, readings), *_second_curves(panel, readings)]
+    marked = [curve for curve in lines if curve.role in ("main", "second")]
+    marks = [_nonfinite(panel, readings), *([_below(marked)] if panel.scale == "log" else [])]
+    events = [_events(kind, readings.events) for kind in EVENT_WORDS]
+    if panel.scale == "log":
+        lines = [replace(line, values=np.where(line.values > 0, line.values, np.nan)) for line in lines]
+    return [*events, *lines, *marks]
+
+
+def headline(panel: Panel, readings: Readings) -> float | None:
+    """Return the newest value of what the panel is about, None where there is none."""
+    main = _main_curves(panel, readings)[-1]
+    return float(main.values[-1]) if len(main) else None
+
+
+def caption(panel: Panel, readings: Readings, columns: int = COLUMNS, window: Window | None = None) -> str:
+    """Return what a chart does not show: how many points, and how many values lie under its log axis."""
+    main = _main_curves(panel, readings)[-1]
+    shown = len(main.reduced(columns, window))
+    parts = [f"{shown:,} of {len(main):,} points shown"] if shown < len(main) else []
+    if len(readings.layers.names) > LAYER_LINES:
+        parts.append(f"shaded: range of {len(readings.layers.names):,} layers")
+    own = [readings.of(name).values for name in panel.readings]
+    if broken := len(np.unique(_nonfinite(panel, readings).steps)):
+        parts.append(f"{broken:,} non-finite {'step' if broken == 1 else 'steps'}")
+    if panel.scale == "log" and (under := sum(int(np.sum(values <= 0)) for values in own)):
+        parts.append(f"{under:,} at or below 0, under the log axis")
+    return " · ".join(parts)
+
+
+def description(panel: Panel, readings: Readings) -> str:
+    """Return the chart in a sentence, for those who do not see it."""
+    series = readings.of(panel.readings[0])
+    finite = np.flatnonzero(np.isfinite(series.values))
+    if not len(series):
+        return f"{panel.title}: no values yet."
+    ends = f"{panel.title}, steps {series.steps[0]:,} to {series.steps[-1]:,}"
+    broken = len(series) - len(finite)
+    tail = f" {broken:,} non-finite {'value' if broken == 1 else 'values'}." if broken else ""
+    if not len(finite):
+        return f"{ends}: no finite value.{tail}"
+    values, steps = series.values[finite], series.steps[finite]
+    low, high = int(np.argmin(values)), int(np.argmax(values))
+    unit = f" {panel.unit}" if panel.unit else ""
+    return (
+        f"{ends}: newest {number(float(series.values[-1]))}{unit}, "
+        f"lowest {number(float(values[low]))} at step {steps[low]:,}, "
+        f"highest {number(float(values[high]))} at step {steps[high]:,}.{tail}"
+    )
+
+
+def traces(panel: Panel, drawn: list[Curve]) -> list[dict[str, Any]]:
+    """Return the traces of curves that have been reduced."""
+    layers = [curve.key for curve in drawn if curve.role == "layer"]
+    several = sum(curve.role in IN_LEGEND for curve in drawn) > 1
+    found = []
+    for curve in drawn:
+        depth = layers.index(curve.key) / max(len(layers) - 1, 1) if curve.role == "layer" else 0.0
+        trace = _style(panel, curve, depth) | points(curve)
+        trace["showlegend"] = several and curve.role in IN_LEGEND
+        found.append(trace)
+    return found
+
+
+def points(curve: Curve) -> dict[str, list[Any]]:
+    """Return a curve's coordinates, and words where it has them, as a trace holds them: None for a gap."""
+    values = [float(f"{value:.7g}") if np.isfinite(value) else None for value in curve.values.tolist()]
+    found: dict[str, list[Any]] = {"x": curve.steps.tolist(), "y": values}
+    if curve.words is not None:
+        found["hovertext"] = curve.words.tolist()
+    return found
+
+
+# Curves -----------------------------------------------------------------------------------------------------------
+
+
+def _main_curves(panel: Panel, readings: Readings) -> list[Curve]:
+    name = panel.readings[0]
+    series = readings.of(name)
+    if panel.ratio is None:
+        words = "total" if len(readings.layers.names) > 1 else _words(name)
+        return [Curve(f"main:{name}", "main", words, series.steps, series.values)]
+    above, below = (readings.of(part) for part in panel.ratio)
+    steps, places, others = np.intersect1d(above.steps, below.steps, assume_unique=True, return_indices=True)
+    smooth = reduce.windowed_ratio(above.values[places], below.values[others], RATIO_WINDOW)
+    return [
+        Curve(f"raw:{name}", "raw", "single steps", series.steps, series.values),
+        Curve(f"main:{name}", "main", f"over {RATIO_WINDOW} points", steps, smooth),
+    ]
+
+
+def _second_curves(panel: Panel, readings: Readings) -> list[Curve]:
+    found = []
+    for name in panel.readings[1:]:
+        series = readings.of(name)
+        words = _words(name.removeprefix(f"{panel.readings[0]}_"))
+        found.append(Curve(f"second:{name}", "second", words, series.steps, series.values))
+    return found
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _layer_curves(readings: Readings) -> list[Curve]:
+    layers = readings.layers
+    if len(layers.names) < 2:
+        return []
+    if len(layers.names) <= LAYER_LINES:
+        lines = [
+            Curve(f"layer:{name}", "layer", name, layers.steps, layers.values[:, index])
+            for index, name in enumerate(layers.names)
+        ]
+        return [Curve("layers", "layers", f"{len(lines)} layers", layers.steps[:1], np.array([np.nan])), *lines]
+    known = np.isfinite(layers.values)
+    rows = known.any(axis=1)
+    steps, values, known = layers.steps[rows], layers.values[rows], known[rows]
+    names = np.array([plain(name) for name in layers.names])
+    low = np.argmin(np.where(known, values, np.inf), axis=1)
+    high = np.argmax(np.where(known, values, -np.inf), axis=1)
+    line = np.arange(len(steps))
+    return [
+        Curve("low", "low", "least layer", steps, values[line, low], names[low]),
+        Curve("high", "high", "greatest layer", steps, values[line, high], names[high]),
+    ]
+
+
+def _nonfinite(panel: Panel, readings: Readings) -> Curve:
+    """Mark every step at which one of the panel's readings is NaN or infinite."""
+    steps, words = [], []
+    for name in panel.readings:
+        series = readings.of(name)
+        broken = ~np.isfinite(series.values)
+        steps.append(series.steps[broken])
+        words += [f"{plain(name)}: {number(value)}" for value in series.values[broken].tolist()]
+    return _marks("nonfinite", "non-finite", np.concatenate(steps), words, 0.95)
+
+
+def _below(lines: list[Curve]) -> Curve:
+    """Mark every step at which a line has a value that a log axis cannot show."""
+    steps, words = [], []
+    for line in lines:
+        under = line.values <= 0
+        steps.append(line.steps[under])
+        words += [f"{plain(line.name)}: {number(value)}, under the log axis" for value in line.values[under].tolist()]
+    return _marks("below", "at or below 0", np.concatenate(steps), words, 0.03)
+
+
+def _marks(role: Literal["nonfinite", "below"], name: str, steps: Steps, words: list[str], height: float) -> Curve:
+    order = np.argsort(steps, kind="stable")
+    texts = np.array(words, dtype=np.str_)[order]
+    return Curve(role, role, name, steps[order], np.full(len(steps), height), texts)
+
+
+def _events(kind: str, events: tuple[Event, ...]) -> Curve:
+    """Draw each event of a kind as a line from the bottom of the chart to its top."""
+    steps = np.array(sorted(event.step for event in events if event.kind == kind), dtype=np.int64)
+    words = [f"{EVENT_WORDS[kind]} at step {step:,}" for step in steps.tolist()]
+    return Curve(
+        f"event:{kind}",
+        "event",
+        kind,
+        np.repeat(steps, 3),
+        np.tile([0.0, 1.0, np.nan], len(steps)),
+        np.repeat(np.array(words, dtype=np.str_), 3),
+    )
+
+
+# Looks ------------------------------------------------------------------------------------------------------------
+
+
+def _style(panel: Panel, curve: Curve, depth: float) -> dict[str, Any]:
+    """Return how a curve is drawn; ``depth`` in [0, 1] tells a layer near the input from one near the output."""
+    colour = GROUP_COLOURS[panel.group]
+    styles: dict[Role, dict[str, Any]] = {
+        "main": {"mode": _mode(curve), "line": {"color": colour, "width": 1.6}, "marker": {"size": 4}},
+        "second": {
+            "mode": _mode(curve),
+            "line": {"color": SECOND_COLOURS[0], "width": 1.5, "dash": "4px,3px"},
+            "marker": {"size": 4},
+        },
+        "raw": {"mode": _mode(curve), "line": {"color": faded(colour, 0.4), "width": 1}, "marker": {"size": 3}},
+        "layers": {"mode": "lines", "line": {"color": faded(colour, 0.5), "width": 1}},
+        "layer": {"mode": _mode(curve), "line": {"color": faded(colour, 0.25 + 0.45 * depth), "width": 1}},
+        "low": {"mode": "lines", "line": {"color": faded(colour, 0.45), "width": 1}},
+        "high": {
+            "mode": "lines",
+            "line": {"color": faded(colour, 0.45), "width": 1},
+            "fill": "tonexty",
+            "fillcolor": faded(colour, 0.14),
+        },
+        "nonfinite": _mark_style("x", FAULT, 6),
+        "below": _mark_style("triangle-down", MUTED, 6),
+        "event": {"mode": "lines", "line": {"color": _event_colour(curve), "width": 1.5, "dash": "2px,2px"}},
+    }
+    common = {"type": "scatter", "name": plain(curve.name), "connectgaps": False}
+    if panel.layered:
+        name = plain(curve.name).replace("%{", "%\u200b{")  # a name is no template
+        common["hovertemplate"] = f"%{{x}}<br><b>%{{y:.4g}}</b> {name}<extra></extra>"
+    if curve.role in ("nonfinite", "below", "event"):
+        common |= {"yaxis": "y2", "hoverinfo": "text", "hovertemplate": "%{hovertext}<extra></extra>"}
+    if curve.role in ("layer", "layers"):
+        common |= {"legendgroup": "layers", "marker": {"size": 3}}
+    return common | styles[curve.role]
+
+
+def _mode(curve: Curve) -> str:
+    """Mark the points where a line alone would not show them: few points, or points between gaps."""
+    known = np.isfinite(curve.values)
+    alone = known & ~np.append(known[1:], False) & ~np.append(False, known[:-1])
+    return "lines+markers" if len(curve) <= SPARSE or bool(alone.any()) else "lines"
+
+
+def _mark_style(symbol: str, colour: str, size: int) -> dict[str, Any]:
+    return {"mode": "markers", "cliponaxis": False, "marker": {"symbol": symbol, "size": size, "color": colour}}
+
+
+def _event_colour(curve: Curve) -> str:
+    return FAULT if curve.name == "nonfinite" else MUTED
+
+
+def _layout(panel: Panel, revision: str) -> dict[str, Any]:
+    return {
+        "template": go.layout.Template(),
+        "uirevision": revision,
+        "autosize": True,
+        "margin": {"l": 46, "r": 10, "t": 22 if _has_legend(panel) else 8, "b": 28, "autoexpand": False},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "inherit", "size": 11, "color": MUTED},
+        "hovermode": "closest" if panel.layered else "x unified",
+        "hoverdistance": -1 if panel.layered else 30,
+        "hoverlabel": {"bgcolor": "#ffffff"},
+        "dragmode": "zoom",
+        "legend": {
+            "orientation": "h",
+            "xref": "container",
+            "yref": "container",
+            "x": 1,
+            "xanchor": "right",
+            "y": 1,
+            "yanchor": "top",
+            "font": {"size": 10},
+        },
+        "xaxis": _axis()
+        | {
+            "tickprefix": "step ",
+            "showtickprefix": "first",
+            "exponentformat": "SI",
+            "nticks": 5,
+            "ticklabelstandoff": 7,
+        },
+        "yaxis": _axis() | {"type": panel.scale, "tickformat": "~g", "hoverformat": ".4g", "nticks": _ticks(panel)},
+        "yaxis2": {"overlaying": "y", "range": [0, 1], "fixedrange": True, "visible": False},
+        "shapes": [*_healthy_shapes(panel), *_mark_shapes(panel)],
+    }
+
+
+def _has_legend(panel: Panel) -> bool:
+    return panel.layered or len(panel.readings) > 1 or panel.ratio is not None
+
+
+def _ticks(panel: Panel) -> int:
+    """Return how many labels there may be: fewer on a log axis, which adds its own between powers of ten."""
+    return 3 if panel.scale == "log" else 5
+
+
+def _axis() -> dict[str, Any]:
+    return {
+        "type": "linear",
+        "showgrid": True,
+        "gridcolor": faded(MUTED, 0.2),
+        "zeroline": False,
+        "tickfont": {"size": 10},
+    }
+
+
+def _healthy_shapes(panel: Panel) -> Iterator[dict[str, Any]]:
+    """Shade a closed healthy range; draw the one bound of an open one, so that the axis need not reach for infinity."""
+    if panel.healthy is None:
+        return
+    low, high = panel.healthy
+    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "line": {"color": GOOD, "width": 1, "dash": "dot"}}
+    if low is not None and high is not None:
+        fill = {"fillcolor": faded(GOOD, 0.13), "line": {"width": 0}, "layer": "below"}
+        yield {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": low, "y1": high, **fill}
+    elif low is not None:
+        yield {**line, "y0": low, "y1": low, "label": _shape_label("healthy above")}
+    elif high is not None:
+        yield {**line, "y0": high, "y1": high, "label": _shape_label("healthy below")}
+
+
+def _mark_shapes(panel: Panel) -> Iterator[dict[str, Any]]:
+    for value, label in panel.marks:
+        yield {
+            "type": "line",
+            "xref": "paper",
+            "x0": 0,
+            "x1": 1,
+            "y0": value,
+            "y1": value,
+            "line": {"color": faded(MUTED, 0.8), "width": 1, "dash": "4px,4px"},
+            "label": _shape_label("" if panel.kind == "parabola" else label),  # the gauge has the words
+        }
+
+
+def _shape_label(text: str) -> dict[str, Any]:
+    return {"text": plain(text), "textposition": "end", "yanchor": "bottom", "padding": 1, "font": {"size": 9}}

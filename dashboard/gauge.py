@@ -1,0 +1,178 @@
+"""The step-length gauge: a distribution at the bottom of the unit parabola, with the newest tenth as a ball in it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from cockpitlite.dashboard.colours import BLUE, FAULT, GOOD, GROUP_COLOURS, MUTED, faded
+from cockpitlite.dashboard.readings import Readings
+from cockpitlite.dashboard.text import number, plain
+from cockpitlite.panel import Panel
+from cockpitlite.store import Values
+
+REACH = 1.75  # the gauge shows -REACH to REACH; values beyond stand in its outermost bins
+BINS = 35
+EDGES = np.linspace(-REACH, REACH, BINS + 1)
+TOP = 3.6  # height of the picture, in units of the parabola
+BAR = 1.2  # height of the fullest bin, in the same units
+ZONES = ("too small", "good", "too large")
+ZONE_COLOURS = {"too small": BLUE, "good": GOOD, "too large": FAULT}
+
+
+@dataclass(frozen=True)
+class Dial:
+    """What the gauge shows: shares per bin ``[35]`` of all values and of the newest tenth, and its median."""
+
+    everything: Values
+    newest: Values
+    median: float
+    count: int
+    newest_count: int
+    beyond: int
+
+
+def dial(panel: Panel, readings: Readings) -> Dial:
+    """Count the finite values of a panel's first reading; the median of none is NaN."""
+    values = readings.of(panel.readings[0]).values
+    finite = values[np.isfinite(values)]
+    newest = finite[len(finite) - math.ceil(len(finite) / 10) :]
+    return Dial(
+        everything=_shares(finite),
+        newest=_shares(newest),
+        median=float(np.median(newest)) if len(newest) else math.nan,
+        count=len(finite),
+        newest_count=len(newest),
+        beyond=int(np.sum(np.abs(finite) > REACH)),
+    )
+
+
+def zone(panel: Panel, value: float) -> str:
+    """Return in which zone a step length lies; an empty text where the panel names no healthy range."""
+    if panel.healthy is None or math.isnan(value):
+        return ""
+    low, high = _bounds(panel)
+    return ZONES[0] if value < low else ZONES[2] if value > high else ZONES[1]
+
+
+def figure(panel: Panel, readings: Readings, *, revision: str = "") -> go.Figure:
+    """Return the gauge of a panel of kind ``"parabola"``."""
+    return go.Figure(data=traces(panel, dial(panel, readings)), layout=_layout(panel, revision))
+
+
+def traces(panel: Panel, shown: Dial) -> list[dict[str, Any]]:
+    """Return what is drawn: the parabola, both distributions, and the ball."""
+    colour = GROUP_COLOURS[panel.group]
+    line = np.linspace(-REACH, REACH, 71)
+    place = float(np.clip(shown.median, -1.6, 1.6))
+    known = not math.isnan(shown.median)
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": line.round(4).tolist(),
+            "y": (line**2).round(4).tolist(),
+            "line": {"color": faded(MUTED, 0.9), "width": 2},
+            "hoverinfo": "skip",
+        },
+        _bars(shown.everything, faded(MUTED, 0.5), "all", shown.count),
+        _bars(shown.newest, faded(colour, 0.75), "newest tenth", shown.newest_count),
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [place] if known else [],
+            "y": [place**2] if known else [],
+            "cliponaxis": False,
+            "marker": {"size": 17, "color": ZONE_COLOURS.get(zone(panel, shown.median), colour)},
+            "hovertemplate": f"median of the newest tenth: {number(shown.median)}<extra></extra>",
+        },
+    ]
+
+
+def caption(panel: Panel, readings: Readings) -> str:
+    """Return what the gauge shows, in words."""
+    shown = dial(panel, readings)
+    if not shown.count:
+        return ""
+    words = [f"{shown.count:,} values, the newest {shown.newest_count:,} in colour"]
+    if shown.beyond:
+        words.append(f"{shown.beyond:,} beyond ±{REACH} drawn at the edge")
+    return " · ".join(words)
+
+
+def _shares(values: Values) -> Values:
+    counts = np.histogram(np.clip(values, -REACH, REACH), EDGES)[0].astype(np.float64)
+    return counts / counts.max() if counts.any() else counts
+
+
+def _bars(shares: Values, colour: str, name: str, count: int) -> dict[str, Any]:
+    return {
+        "type": "bar",
+        "name": name,
+        "x": ((EDGES[:-1] + EDGES[1:]) / 2).round(4).tolist(),
+        "y": (BAR * shares).round(4).tolist(),
+        "customdata": shares.round(4).tolist(),
+        "width": float(EDGES[1] - EDGES[0]),
+        "marker": {"color": colour, "line": {"width": 0}},
+        "hovertemplate": f"%{{x:.2f}}: %{{customdata:.0%}} of the fullest bin<extra>{name}, {count:,} values</extra>",
+    }
+
+
+def _bounds(panel: Panel) -> tuple[float, float]:
+    low, high = panel.healthy or (None, None)
+    return -math.inf if low is None else low, math.inf if high is None else high
+
+
+def _layout(panel: Panel, revision: str) -> dict[str, Any]:
+    ticks = panel.marks or ((-1.0, ""), (0.0, ""), (1.0, ""))
+    return {
+        "template": go.layout.Template(),
+        "uirevision": revision,
+        "autosize": True,
+        "margin": {"l": 10, "r": 10, "t": 4, "b": 32},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "inherit", "size": 11, "color": MUTED},
+        "hovermode": "closest",
+        "dragmode": False,
+        "showlegend": False,
+        "barmode": "overlay",
+        "xaxis": {
+            "type": "linear",
+            "range": [-REACH, REACH],
+            "fixedrange": True,
+            "showgrid": False,
+            "zeroline": False,
+            "tickvals": [value for value, _ in ticks],
+            "ticktext": [f"{number(value)}<br>{plain(label)}" for value, label in ticks],
+        },
+        "yaxis": {"range": [0, TOP], "fixedrange": True, "visible": False},
+        "shapes": _zone_shapes(panel),
+    }
+
+
+def _zone_shapes(panel: Panel) -> list[dict[str, Any]]:
+    """Shade and name the zones of a panel that says what is healthy."""
+    if panel.healthy is None:
+        return []
+    low, high = (float(np.clip(bound, -REACH, REACH)) for bound in _bounds(panel))
+    spans = {"too small": (-REACH, low), "good": (low, high), "too large": (high, REACH)}
+    return [
+        {
+            "type": "rect",
+            "x0": start,
+            "x1": end,
+            "y0": 0,
+            "y1": TOP,
+            "layer": "below",
+            "line": {"width": 0},
+            "fillcolor": faded(ZONE_COLOURS[name], 0.13),
+            "label": {"text": name, "textposition": "top center", "font": {"size": 12}},
+        }
+        for name, (start, end) in spans.items()
+        if end > start
+    ]

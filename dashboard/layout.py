@@ -1,0 +1,389 @@
+"""The page's parts: the frame around every run, a run's board of panels, and its findings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from cockpitlite.dashboard import figures, gauge, updates
+from cockpitlite.dashboard.readings import Readings
+from cockpitlite.dashboard.runs import Entry, OpenRun
+from cockpitlite.dashboard.text import number, shortened, steps_phrase
+from cockpitlite.dashboard.verdict import ICONS, Verdict, not_judged
+from cockpitlite.diagnosis.finding import Evidence, Finding
+from cockpitlite.panel import GROUPS, Group, Panel
+from cockpitlite.store import RunFileError
+
+COLUMNS: tuple[Group, ...] = ("step size", "gradients", "curvature")
+EVIDENCE_POINTS = 10  # values of one piece of evidence that are written out
+GRAPH_CONFIG: Any = {"displayModeBar": False, "responsive": True, "doubleClick": "reset"}
+WORDS = {"info": "Note", "warning": "Warning", "error": "Error"}
+
+
+def attributes(**words: str) -> Any:
+    """Return attributes whose names have a hyphen, written with an underscore: ``aria_label`` is ``aria-label``."""
+    return {name.replace("_", "-"): word for name, word in words.items()}
+
+
+# The frame --------------------------------------------------------------------------------------------------------
+
+
+def page(entries: Sequence[Entry]) -> Component:
+    """Return the whole page; the board, verdict and findings are filled in by the callbacks."""
+    return html.Div(
+        id="page",
+        children=[
+            dcc.Interval(id="tick", interval=1000),
+            dcc.Interval(id="slow-tick", interval=3000),
+            dcc.Store(id="request"),
+            dcc.Store(id="reopen"),
+            dcc.Store(id="look"),
+            dcc.Store(id="judged"),
+            html.Div(id="title", hidden=True),
+            html.A("Skip to the panel", href="#board", className="skip"),
+            _bar(entries),
+            html.Main(
+                [
+                    html.Div("The server of this page does not answer. It shows what it had received.", id="silence"),
+                    html.Div(id="notice", role="alert"),
+                    _diagnosis(),
+                    html.Div(id="board"),
+                ]
+            ),
+            html.Footer(
+                "Drag across a chart to zoom, double-click it to see all. Click a name above a chart to hide its line."
+            ),
+        ],
+    )
+
+
+def _bar(entries: Sequence[Entry]) -> Component:
+    return html.Header(
+        className="bar",
+        children=[
+            html.Div(
+                [html.Span(className="mark", **attributes(aria_hidden="true")), html.H1("Cockpitlite")],
+                className="brand",
+            ),
+            html.Div(
+                className="choose",
+                children=[
+                    html.Label("Run", htmlFor="picker"),
+                    dcc.Dropdown(
+                        id="picker",
+                        options=options(entries),
+                        value=entries[0].key if entries else None,
+                        clearable=False,
+                        placeholder="no run yet",
+                    ),
+                    html.Button(
+                        "Follow the newest",
+                        id="follow",
+                        className="toggle",
+                        title="Go on to a newer run as soon as one is being written",
+                        **attributes(aria_pressed="true", type="button"),
+                    ),
+                ],
+            ),
+            html.Div([html.Div(id="state"), html.Div(id="step")], className="status"),
+            html.Button("Theme", id="theme", className="toggle", type="button"),
+        ],
+    )
+
+
+def _diagnosis() -> Component:
+    return html.Section(
+        className="diagnosis",
+        **attributes(aria_label="Diagnosis"),
+        children=[
+            html.Div(
+                className="verdict-card",
+                children=[
+                    html.Div(verdict(not_judged("Reading the run …")), id="verdict", role="status"),
+                    html.Div(id="facts", className="facts"),
+                ],
+            ),
+            html.Div([html.H2("Findings"), html.Div(id="findings")], className="findings-card"),
+        ],
+    )
+
+
+def options(entries: Sequence[Entry], chosen: str | None = None) -> list[dict[str, str]]:
+    """Return the picker's choices; a live run says so, and so does a chosen one that is no longer there."""
+    found = [{"label": entry.label + (" · live" if entry.live else ""), "value": entry.key} for entry in entries]
+    if chosen is not None and all(entry.key != chosen for entry in entries):
+        found.append({"label": f"{chosen} · gone", "value": chosen})
+    return found
+
+
+def waiting(root: str) -> Component:
+    """Return what stands in the board's place before the first run begins."""
+    return html.Section(
+        className="waiting",
+        children=[
+            html.Div(className="radar", **attributes(aria_hidden="true")),
+            html.H2("Waiting for the first run"),
+            html.P(["Its panel appears here as soon as a training writes to ", html.Code(root), "."]),
+        ],
+    )
+
+
+def notice(error: BaseException) -> str:
+    """Return what is said when a run file is lost or damaged while it is on the page."""
+    reason = str(error) if isinstance(error, OSError | RunFileError) else f"{type(error).__name__}: {error}"
+    return f"This run cannot be read now ({reason}). The page shows what it had read, and keeps trying."
+
+
+def standing(meta: Mapping[str, Any], live: bool, last: int | None) -> dict[str, Any]:
+    """Return how a run stands: whether it goes on, and its last step."""
+    return {"state": _state(meta, live), "step": "no step yet" if last is None else f"step {last:,}"}
+
+
+def _state(meta: Mapping[str, Any], live: bool) -> Component:
+    status = meta.get("status")
+    word, kind = ("Live", "live") if live else ("Finished", "finished") if status == "finished" else ("Ended", "ended")
+    heartbeat = meta.get("heartbeat")
+    hint = {
+        "live": "A process is writing this run.",
+        "finished": "The training came to its end.",
+        "ended": "The training was stopped by an exception or killed, or has been silent.",
+    }[kind]
+    if kind == "ended" and isinstance(heartbeat, int | float):
+        hint += f" Its last sign of life was at {time.strftime('%H:%M:%S', time.localtime(heartbeat))}."
+    return html.Span(
+        [html.Span(className="dot", **attributes(aria_hidden="true")), word], className=f"badge {kind}", title=hint
+    )
+
+
+def facts(meta: Mapping[str, Any]) -> list[Component]:
+    """Return what is trained and how, in a line; what the file does not tell is left out."""
+    model, optimizer = _mapping(meta.get("model")), _mapping(meta.get("optimizer"))
+    groups = optimizer.get("groups")
+    rates = [_mapping(group).get("lr") for group in groups] if isinstance(groups, list) else []
+    words = [
+        shortened(model["class"]) if "class" in model else "",
+        f"{model['parameters']:,} parameters" if isinstance(model.get("parameters"), int) else "",
+        shortened(optimizer["class"]) if "class" in optimizer else "",
+        f"lr {number(float(rates[0]))} at the start" if rates and isinstance(rates[0], int | float) else "",
+        shortened(meta["device"]) if "device" in meta else "",
+        _started(meta.get("started")),
+    ]
+    return [html.Span(word) for word in words if word]
+
+
+def _started(when: Any) -> str:
+    known = isinstance(when, int | float)
+    return f"started {time.strftime('%d %b %H:%M', time.localtime(when))}" if known else ""
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+# The board --------------------------------------------------------------------------------------------------------
+
+
+def board(
+    opened: OpenRun, panels: Sequence[Panel], readings: Sequence[Readings], unavailable: Mapping[str, str]
+) -> Component:
+    """Return a run's panels: the three columns, and the performance row below them."""
+    cards: dict[Group, list[Component]] = {group: [] for group in GROUPS}
+    numbered = sorted(enumerate(zip(panels, readings, strict=True)), key=lambda item: item[1][0].kind != "parabola")
+    for index, (panel, read) in numbered:  # gauges first
+        cards[panel.group].append(card(opened.identity, index, panel, read, unavailable))
+    return html.Div(
+        className="panels",
+        children=[
+            dcc.Store(id=part("cursor", 0, opened.identity), data=cursor(panels, readings)),
+            html.Div(
+                [_group(group, cards[group], opened.identity) for group in COLUMNS],
+                className="columns",
+                style=_slot_styles([len(cards[group]) for group in COLUMNS]),
+            ),
+            _group("performance", cards["performance"], opened.identity),
+        ],
+    )
+
+
+def cursor(panels: Sequence[Panel], readings: Sequence[Readings]) -> list[dict[str, Any]]:
+    """Return what each chart shows once it has been sent whole, for the page to keep."""
+    return [updates.shown(panel, read).to_dict() for panel, read in zip(panels, readings, strict=True)]
+
+
+def part(kind: str, index: int | str, identity: str) -> dict[str, int | str]:
+    """Return the id of a part of a board; a part of another run's board never has the same."""
+    return {"type": kind, "index": index, "board": identity}
+
+
+def slots(counts: Sequence[int], total: int) -> list[int]:
+    """Share ``total`` columns of cards among groups of so many cards, so that the tallest group is as low as can be."""
+    widths = [1] * len(counts)
+    for _ in range(total - len(counts)):
+        rows = [-(-count // width) for count, width in zip(counts, widths, strict=True)]
+        tallest = max(range(len(counts)), key=lambda group: rows[group])
+        widths[tallest] += 1
+    return widths
+
+
+def _slot_styles(counts: Sequence[int]) -> dict[str, str]:
+    """Return the widths of the groups for screens of so many columns; the style sheet picks by the screen."""
+    styles = {}
+    for total in (3, 4, 5, 6):
+        widths = slots(counts, total)
+        styles[f"--columns-{total}"] = " ".join(f"minmax(0, {width}fr)" for width in widths)
+        styles |= {f"--cards-{total}-{place}": str(width) for place, width in enumerate(widths)}
+    return styles
+
+
+def _group(group: Group, cards: list[Component], identity: str) -> Component:
+    name = group.replace(" ", "-")
+    return html.Section(
+        className=f"group {name}",
+        **attributes(aria_labelledby=f"group-{name}"),
+        children=[
+            html.H2(group, id=f"group-{name}"),
+            html.Div(cards, id=part("cards", group, identity), className="cards"),
+            html.P("No instrument of this group is on the panel.", className="none"),
+        ],
+    )
+
+
+def card(identity: str, index: int, panel: Panel, readings: Readings, unavailable: Mapping[str, str]) -> Component:
+    """Return one panel: its name, its newest value, its charts, and what is to be said about them."""
+    charts = [
+        _graph("chart", index, identity, figures.figure(panel, readings, revision=identity)),
+    ]
+    if panel.kind == "parabola":
+        charts.insert(0, _graph("gauge", index, identity, gauge.figure(panel, readings, revision=identity)))
+    head = [
+        html.H3(panel.title, id=f"panel-{index}-title"),
+        *([_help(panel)] if panel.help else []),
+        html.Div(value(panel, readings), id=part("value", index, identity), className="value"),
+    ]
+    return html.Article(
+        id=f"panel-{index}",
+        className=f"card {panel.kind}",
+        **attributes(data_panel=str(index), aria_labelledby=f"panel-{index}-title"),
+        children=[
+            html.Div(head, className="head"),
+            html.Div(charts, className="charts"),
+            html.Div(words(panel, readings, unavailable), id=part("words", index, identity), className="words"),
+        ],
+    )
+
+
+def value(panel: Panel, readings: Readings) -> list[Component | str]:
+    """Return the newest value with its unit; for a gauge, its zone and the median of the newest tenth."""
+    if panel.kind == "parabola":
+        median = gauge.dial(panel, readings).median
+        zone = gauge.zone(panel, median)
+        chip = [html.Span(zone, className=f"zone {zone.replace(' ', '-')}")] if zone else []
+        return [*chip, html.Span("–" if median != median else f"{median:.2f}".replace("-", "−"))]
+    newest = figures.headline(panel, readings)
+    if newest is None:
+        return []
+    unit = [html.Span(panel.unit, className="unit")] if panel.unit else []
+    return [html.Span(number(newest)), *unit]
+
+
+def words(
+    panel: Panel,
+    readings: Readings,
+    unavailable: Mapping[str, str],
+    view: updates.View | None = None,
+) -> list[Component]:
+    """Return what stands below a chart: why it is empty, what it leaves out, and the chart in a sentence."""
+    view = view or updates.View()
+    empty = not any(len(readings.of(name)) for name in panel.readings)
+    reasons = [f"{name}: {unavailable[name]}" for name in panel.readings if name in unavailable]
+    found = [html.P(f"Not available. {reason}", className="note") for reason in dict.fromkeys(reasons)]
+    if empty and not found:
+        found = [html.P("No value yet.", className="note")]
+    captions = [figures.caption(panel, readings, view.columns, view.window)]
+    if panel.kind == "parabola":
+        captions.insert(0, gauge.caption(panel, readings))
+    if text := " · ".join(filter(None, captions)):
+        found.append(html.P(text, className="caption"))
+    said = html.P(figures.description(panel, readings), className="unseen")
+    return [html.Div([*found, said], className="empty" if empty else "")]
+
+
+def _help(panel: Panel) -> Component:
+    mark = html.Summary("?", **attributes(aria_label=f"What {panel.title} means"))
+    return html.Details([mark, html.P(panel.help)], className="help")
+
+
+def _graph(kind: str, index: int, identity: str, figure: Any) -> Component:
+    """Return a chart; it is hidden from screen readers, which get its description instead."""
+    graph = dcc.Graph(id=part(kind, index, identity), figure=figure, config=GRAPH_CONFIG, responsive=True)
+    return html.Div(graph, className=f"plot {kind}-plot", **attributes(aria_hidden="true"))
+
+
+# Findings ---------------------------------------------------------------------------------------------------------
+
+
+def verdict(said: Verdict) -> Component:
+    """Return the status light with its sentence."""
+    remedy = [html.P(said.remedy, className="remedy")] if said.remedy else []
+    return html.Div(
+        className=f"verdict {said.light}",
+        children=[
+            html.Div(said.icon, className="light", **attributes(aria_hidden="true")),
+            html.Div([html.P(said.word, className="word"), html.P(said.sentence, className="sentence"), *remedy]),
+        ],
+    )
+
+
+def findings(found: Sequence[Finding], panels: Sequence[Panel]) -> list[Component]:
+    """Return the findings as a list, most likely root cause first, each with its evidence behind a click."""
+    if not found:
+        return [html.P("None so far.", className="nothing")]
+    places = {name: index for index, panel in reversed(list(enumerate(panels))) for name in panel.readings}
+    return [_finding(finding, places) for finding in found]
+
+
+def _finding(finding: Finding, places: Mapping[str, int]) -> Component:
+    summary = html.Summary(
+        [
+            html.Span(ICONS[finding.severity], className="icon", **attributes(aria_hidden="true")),
+            html.Span(WORDS[finding.severity], className="severity"),
+            html.Span(finding.title, className="title"),
+            html.Span(f"{finding.confidence:.0%} sure", className="confidence"),
+        ]
+    )
+    since = (
+        f"Since step {finding.since:,}." if finding.until is None else f"Steps {finding.since:,} to {finding.until:,}."
+    )
+    body: list[Component] = [html.P(finding.explanation), html.P(since, className="since")]
+    if finding.suggestion:
+        body.append(html.P([html.Strong("Try: "), finding.suggestion], className="suggestion"))
+    body += [_evidence(evidence, places) for evidence in finding.evidence]
+    return html.Details(
+        [summary, html.Div(body, className="body")], key=finding.code, className=f"finding {finding.severity}"
+    )
+
+
+def _evidence(evidence: Evidence, places: Mapping[str, int]) -> Component:
+    place = places.get(evidence.reading)
+    name = html.Code(evidence.reading) if place is None else html.A(evidence.reading, href=f"#panel-{place}")
+    points = list(zip(evidence.steps, evidence.values, strict=False))
+    shown = points[:EVIDENCE_POINTS]
+    table = html.Table(
+        [
+            html.Tr([html.Th("step", scope="row"), *[html.Td(f"{step:,}") for step, _ in shown]]),
+            html.Tr([html.Th("value", scope="row"), *[html.Td(number(value)) for _, value in shown]]),
+        ]
+    )
+    left_out = len(points) - EVIDENCE_POINTS
+    return html.Div(
+        className="evidence",
+        children=[
+            html.P([name, f" at {steps_phrase(evidence.steps)}"]),
+            *([table] if shown else []),
+            *([html.P(f"and {left_out:,} more", className="since")] if left_out > 0 else []),
+        ],
+    )

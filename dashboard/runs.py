@@ -1,0 +1,143 @@
+"""The run files a page may open: one file, or all files of one folder, and never any other."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from cockpitlite.dashboard.readings import RunReader
+from cockpitlite.panel import Kind, Panel, Scale
+from cockpitlite.store import LIVE_SECONDS, SUFFIX, Run, RunFileError, find_runs, load
+
+# What reading a run file raises that is lost, damaged, or made up by somebody.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+READERS = 4  # runs whose readings are kept in memory
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run as the picker offers it: its path below the folder, and whether a process still writes it."""
+
+    key: str
+    live: bool
+
+    @property
+    def label(self) -> str:
+        """The key without the suffix of run files."""
+        return self.key.removesuffix(SUFFIX)
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run that was opened, with its readings, and which file it is: another one under the same name is another."""
+
+    run: Run
+    reader: RunReader
+    identity: str
+
+
+class Runs:
+    """The run files below ``root``, or ``root`` itself where it is one; readings that were read are kept."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, OpenRun] = OrderedDict()
+
+    def entries(self) -> list[Entry]:
+        """Return the runs, the most recently changed first."""
+        return [Entry(key, _live(path)) for key, path in self._paths().items()]
+
+    def open(self, key: str) -> OpenRun:
+        """Return a run by its key.
+
+        Raises FileNotFoundError where ``key`` is no run below the root (whatever path it may spell), RunFileError
+        where the file is not a run file.
+        """
+        path = self._paths().get(key)
+        if path is None:
+            raise FileNotFoundError(f"there is no run {key!r} in {self.root}; pick another")
+        run = load(path)
+        identity = _identity(path, run)
+        with self._lock:
+            known = self._open.get(key)
+            if known is None or known.identity != identity:
+                known = OpenRun(run, RunReader(run), identity)
+            self._open[key] = known
+            self._open.move_to_end(key)
+            while len(self._open) > READERS:
+                self._open.popitem(last=False)
+        return known
+
+    def _paths(self) -> dict[str, Path]:
+        """Return the runs that really lie below the root: links that lead out of it are left out."""
+        if self.root.is_file():
+            return {self.root.name: self.root}
+        if not self.root.is_dir():
+            return {}
+        home = self.root.resolve()
+        found = find_runs(self.root)
+        return {path.relative_to(self.root).as_posix(): path for path in found if path.resolve().is_relative_to(home)}
+
+
+def check(root: Path) -> None:
+    """Raise one clear sentence unless ``root`` is a run file or a folder that holds one.
+
+    FileNotFoundError for a path that does not exist, ValueError for a folder without runs, RunFileError for a file
+    that is not a run file.
+    """
+    if root.is_file():
+        load(root)
+    elif not root.exists():
+        raise FileNotFoundError(f"{root} does not exist; give a run file ({SUFFIX}) or a folder of run files")
+    elif not Runs(root).entries():
+        raise ValueError(f"the folder {root} holds no run file ({SUFFIX}); watch() writes one to runs/ unless told")
+
+
+def panels(run: Run) -> list[Panel]:
+    """Return how a run is drawn; a panel without readings shows the one of its own name.
+
+    Raises RunFileError for a panel that no cockpitlite writes: the file may come from a stranger.
+    """
+    found = [panel.named(panel.name) for panel in run.panels()]
+    for panel in found:
+        if not _is_sound(panel):
+            raise RunFileError(f"{run.path} has a panel that cannot be drawn ({str(panel.name)[:60]!r})")
+    return found
+
+
+def _is_sound(panel: Panel) -> bool:
+    """Whether every field is of its kind; JSON from a file can hold anything."""
+    texts = [panel.name, panel.title, panel.unit, panel.help, *panel.readings, *(panel.ratio or ("", ""))]
+    numbers = [bound for bound in panel.healthy or (None, None) if bound is not None]
+    for value, label in panel.marks:
+        numbers.append(value)
+        texts.append(label)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(value, int | float) for value in numbers)
+        and (panel.healthy is None or len(panel.healthy) == 2)
+        and (panel.ratio is None or len(panel.ratio) == 2)
+        and panel.scale in get_args(Scale)
+        and panel.kind in get_args(Kind)
+    )
+
+
+def _identity(path: Path, run: Run) -> str:
+    """Return what tells this file from another one that later takes its name."""
+    text = f"{path}\0{path.stat().st_ino}\0{run.meta.get('started')}"
+    return hashlib.blake2s(text.encode("utf-8", "surrogateescape"), digest_size=5).hexdigest()
+
+
+def _live(path: Path) -> bool:
+    """Whether a process still writes a run; only files that changed a moment ago are opened to see."""
+    try:
+        changed = max(file.stat().st_mtime for file in (path, path.with_name(path.name + "-wal")) if file.exists())
+        return time.time() - changed < LIVE_SECONDS and Run(path).live
+    except UNREADABLE:
+        return False  # it vanished while the folder was listed, or is damaged: opening it says so

@@ -1,0 +1,115 @@
+"""What to send to a chart that is on a screen: the points it lacks, so that zoom and legend stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from dash import Patch
+
+from cockpitlite.dashboard import figures, gauge
+from cockpitlite.dashboard.figures import Curve, Window
+from cockpitlite.dashboard.readings import Readings
+from cockpitlite.panel import Panel
+
+MOVING = ("x", "y", "hovertext", "mode")  # what of a trace changes as its run goes on
+
+
+@dataclass(frozen=True)
+class View:
+    """How a chart stands on a screen: its width in pixels, and the range of steps it is zoomed to."""
+
+    columns: int = figures.COLUMNS
+    window: Window | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a chart has been sent: each curve's last step by key, and the points added since it was reduced."""
+
+    ends: Mapping[str, int] = field(default_factory=dict)
+    added: int = 0
+    view: View = View()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for the page to keep."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` wrote."""
+        view = data["view"]
+        window = view["window"] and (float(view["window"][0]), float(view["window"][1]))
+        return cls(data["ends"], int(data["added"]), View(int(view["columns"]), window))
+
+
+def shown(panel: Panel, readings: Readings, view: View | None = None) -> Shown:
+    """Return what a chart shows once it has been sent whole."""
+    return Shown({curve.key: curve.end for curve in figures.curves(panel, readings)}, 0, view or View())
+
+
+def update(panel: Panel, readings: Readings, before: Shown, view: View) -> tuple[Patch | None, Shown]:
+    """Return the change of a chart and what it shows then; None where nothing is new.
+
+    New points are appended as they are. The curves are sent whole, reduced anew, when as many points were appended as
+    the chart has columns, when curves appear, when a line breaks, and when a reduced chart is zoomed.
+    """
+    curves = figures.curves(panel, readings)
+    now = {curve.key: curve.end for curve in curves}
+    fresh = [curve.since(before.ends.get(curve.key, -1)) for curve in curves]
+    added = before.added + max((len(curve) for curve in fresh if curve.role == "main"), default=0)
+    if list(now) != list(before.ends):  # curves came: the chart gets them all
+        return _whole(figures.traces(panel, _reduced(curves, view))), Shown(now, 0, view)
+    if _must_reduce(curves, fresh, before, added, view):
+        return _coordinates(figures.traces(panel, _reduced(curves, view))), Shown(now, 0, view)
+    if not any(len(curve) for curve in fresh):
+        return None, before
+    return _appended(fresh), Shown(now, added, before.view)
+
+
+def update_gauge(panel: Panel, readings: Readings) -> Patch:
+    """Return the change of a gauge: both its distributions and its ball."""
+    return _whole(gauge.traces(panel, gauge.dial(panel, readings)))
+
+
+def _reduced(curves: list[Curve], view: View) -> list[Curve]:
+    return [curve.reduced(view.columns, view.window) for curve in curves]
+
+
+def _must_reduce(curves: list[Curve], fresh: list[Curve], before: Shown, added: int, view: View) -> bool:
+    main = [(curve, new) for curve, new in zip(curves, fresh, strict=True) if curve.role == "main"]
+    if any(len(curve) - len(new) <= figures.SPARSE < len(curve) for curve, new in main):
+        return True  # from single points to a line
+    if added > view.columns:
+        return True
+    if any(not np.isfinite(new.values).all() for _, new in main):
+        return True
+    long = any(len(curve) > 2 * before.view.columns for curve in curves)
+    return long and view.window != before.view.window
+
+
+def _whole(traces: list[dict[str, Any]]) -> Patch:
+    patch = Patch()
+    patch["data"] = traces
+    return patch
+
+
+def _coordinates(traces: list[dict[str, Any]]) -> Patch:
+    """Replace the points of each trace; a line that was hidden in the legend stays hidden."""
+    patch = Patch()
+    for place, trace in enumerate(traces):
+        for name in MOVING:
+            if name in trace:
+                patch["data"][place][name] = trace[name]
+    return patch
+
+
+def _appended(fresh: list[Curve]) -> Patch:
+    patch = Patch()
+    for place, curve in enumerate(fresh):
+        if len(curve):
+            for axis, coordinates in figures.points(curve).items():
+                patch["data"][place][axis].extend(coordinates)
+    return patch

@@ -1,0 +1,376 @@
+"""The live page in a real browser, while a made-up training writes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from page_server import page_server
+from synthetic_runs import NONFINITE_STEP, PANELS, SyntheticRun, write_run
+
+from cockpitlite.panel import Panel
+from cockpitlite.store import RunWriter
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PATIENCE = 40  # seconds that a slow machine may take for anything
+
+
+def _missing() -> str:
+    if CHROMIUM is None:
+        return "there is no chromium on the PATH"
+    try:
+        import playwright.sync_api  # noqa: F401
+    except ImportError:
+        return "playwright is not installed"
+    return ""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if reason := _missing():
+        if os.environ.get("CI"):
+            pytest.fail(f"the page must be tested here, but {reason}")
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+class Visit:
+    """A page with everything it said and asked for."""
+
+    def __init__(self, page, url: str) -> None:
+        self.page = page
+        self.said: list[str] = []
+        self.hosts: set[str] = set()
+        page.set_default_timeout(1000 * PATIENCE)
+        page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
+        page.on("request", lambda request: self.hosts.add(request.url.split("/")[2]) if "://" in request.url else None)
+        page.goto(url)
+
+    def until(self, expression: str) -> None:
+        """Wait until an expression is true; asked from outside, because the page's own policy forbids eval."""
+        end = time.monotonic() + PATIENCE
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < end, f"still not: {expression}"
+            self.page.wait_for_timeout(100)
+
+    def until_charts(self, count: int = len(PANELS)) -> None:
+        self.until(f"document.querySelectorAll('.chart-plot .scatterlayer').length >= {count}")
+
+    def chart(self, title: str, expression: str):
+        """Evaluate an expression about a panel's chart, called ``chart``; null while there is none."""
+        return self.page.evaluate(_about(title, expression))
+
+    def until_chart(self, title: str, expression: str) -> None:
+        self.until(_about(title, expression))
+
+    def until_growth(self, title: str) -> None:
+        self.until_chart(title, f"{LAST} > {self.chart(title, LAST)}")
+
+
+def _about(title: str, expression: str) -> str:
+    return f"""(() => {{
+        const card = [...document.querySelectorAll("[data-panel]")].find(
+            (card) => card.querySelector("h3").textContent === {json.dumps(title)});
+        const chart = card && card.querySelector(".chart-plot .js-plotly-plot");
+        return chart ? {expression} : null;
+    }})()"""
+
+
+MAIN = "chart.data.find((trace) => !trace.yaxis && trace.line && trace.line.width === 1.6)"
+LENGTH = f"{MAIN}.x.length"
+LAST = f"{MAIN}.x.at(-1)"
+
+
+@contextlib.contextmanager
+def visit(browser, url: str, **options: object) -> Iterator[Visit]:
+    """Open a page; afterwards it must not have complained, nor asked anybody but its server."""
+    context = browser.new_context(**({"viewport": {"width": 1440, "height": 1000}} | options))
+    opened = Visit(context.new_page(), url)
+    try:
+        yield opened
+    finally:
+        context.close()
+    assert opened.said == []
+    assert opened.hosts == {url.split("/")[2]}
+
+
+@contextlib.contextmanager
+def trainer(path: Path, rate: int = 20, head: int = 0) -> Iterator[subprocess.Popen]:
+    """Write a run in another process until the block ends."""
+    script = Path(__file__).with_name("synthetic_runs.py")
+    command = [sys.executable, str(script), str(path), "--rate", str(rate), "--steps", "1000000", "--head", str(head)]
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[1])}
+    process = subprocess.Popen(command, env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_page_shows_the_verdict_the_groups_and_every_panel(browser, tmp_path):
+    write_run(tmp_path / "digits.cockpit", steps=120)
+    with page_server(tmp_path) as server, visit(browser, server.url) as seen:
+        seen.until_charts()
+        page = seen.page
+        groups = [heading.inner_text().lower() for heading in page.locator(".group > h2").all()]
+        assert groups == ["step size", "gradients", "curvature", "performance"]
+        assert {heading.inner_text() for heading in page.locator(".card h3").all()} == {p.title for p in PANELS}
+        assert page.locator("#step").inner_text() == "step 119"
+        assert page.locator("#state").inner_text().strip() == "Finished"
+        page.locator(".verdict:not(.unknown) .sentence").wait_for()
+        assert page.locator("#verdict").get_attribute("role") == "status"
+        assert "digits" in page.locator("#picker").inner_text()
+        assert page.locator(".gauge-plot .barlayer").count() == 3
+        zones = page.locator(".card", has_text="Normalized step length").locator(".gauge-plot").inner_text()
+        assert all(zone in zones for zone in ("too small", "good", "too large"))
+        assert "DigitsCNN" in page.locator("#facts").inner_text()
+
+
+def test_curves_move_while_a_trainer_writes(browser, tmp_path):
+    path = tmp_path / "live.cockpit"
+    with trainer(path), page_server(tmp_path, wait=True) as server, visit(browser, server.url) as seen:
+        seen.until_charts()
+        seen.page.locator(".badge.live").wait_for()
+        for _ in range(3):
+            seen.until_growth("Gradient norm")
+            seen.until_growth("Normalized step length α")
+        steps = seen.chart("Gradient norm", f"{MAIN}.x")
+        assert steps == list(range(len(steps)))  # none twice, none left out
+        seen.page.locator("#panel-0").scroll_into_view_if_needed()
+        seen.until_growth("Loss")
+
+
+def test_zoom_legend_and_scroll_survive_updates(browser, tmp_path):
+    title = "Gradient norm"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(trainer(tmp_path / "live.cockpit", rate=150))
+        server = stack.enter_context(page_server(tmp_path, wait=True))
+        seen = stack.enter_context(visit(browser, server.url))
+        seen.until_charts()
+        seen.until_chart(title, f"{LAST} > 100")
+        seen.page.mouse.wheel(0, 60)
+        seen.until("window.scrollY > 0")
+        box = seen.page.locator(".card", has_text=title).locator(".nsewdrag").first.bounding_box()
+        seen.page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.2 * box["height"])
+        seen.page.mouse.down()
+        seen.page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.8 * box["height"], steps=6)
+        seen.page.mouse.up()
+        seen.until_chart(title, "chart.layout.xaxis.autorange === false")
+        seen.page.locator(".card", has_text=title).locator(".legendtoggle").first.click()
+        layer = "chart._fullData.find((trace) => trace.name === 'fc1.weight').visible"
+        seen.until_chart(title, f"{layer} === 'legendonly'")
+        state = f"[chart.layout.xaxis.range, chart.layout.yaxis.range, {layer}, window.scrollY]"
+        before = seen.chart(title, state)
+        seen.until_chart(title, f"{LENGTH} > 600 || {LAST} > 900")  # past at least one new reduction
+        for _ in range(3):
+            seen.until_growth(title)
+        assert seen.chart(title, state) == before
+        assert seen.chart("Norm test", "chart.layout.xaxis.autorange !== false")
+        assert seen.chart("Norm test", "chart.layout.xaxis.range[1]") >= 900
+        seen.page.locator(".card", has_text=title).locator(".nsewdrag").first.dblclick()
+        seen.until_chart(title, "chart.layout.xaxis.range[0] <= 0 && chart.layout.xaxis.range[1] > 900")
+
+
+def test_a_long_run_is_reduced_and_its_spike_and_its_nan_are_still_there(browser, tmp_path):
+    writer = RunWriter(tmp_path / "long.cockpit")
+    writer.panel(PANELS[0])
+    losses = np.random.default_rng(0).normal(1, 0.01, 50_000)
+    losses[33_333], losses[12_345] = 100.0, np.nan
+    writer.readings("loss", enumerate(losses.tolist()))
+    writer.close()
+    with page_server(tmp_path) as server, visit(browser, server.url) as seen:
+        seen.until_charts(1)
+        assert seen.chart("Loss", LENGTH) < 2000
+        assert seen.chart("Loss", f"Math.max(...{MAIN}.y)") == 100
+        assert seen.chart("Loss", "chart.data.find((trace) => trace.name === 'non-finite').x") == [12_345]
+        assert "of 50,000 points shown" in seen.page.locator(".caption").inner_text()
+
+
+def test_both_themes_and_the_choice_between_them(browser, tmp_path):
+    write_run(tmp_path / "digits.cockpit", steps=30)
+    background = "getComputedStyle(document.body).backgroundColor"
+    ink = "getComputedStyle(document.querySelector('.chart-plot .xtick text')).fill"
+    colours = {}
+    with page_server(tmp_path) as server:
+        for scheme in ("light", "dark"):
+            with visit(browser, server.url, color_scheme=scheme) as seen:
+                seen.until_charts()
+                colours[scheme] = seen.page.evaluate(f"[{background}, {ink}]")
+        assert colours["light"][0] != colours["dark"][0]
+        assert colours["light"][1] != colours["dark"][1]
+        with visit(browser, server.url, color_scheme="light") as seen:
+            seen.until_charts()
+            button = seen.page.locator("#theme")
+            seen.until("document.querySelector('#theme').textContent === 'Theme: system'")
+            button.click()
+            button.click()
+            seen.until("document.querySelector('#theme').textContent === 'Theme: dark'")
+            assert seen.page.evaluate(f"[{background}, {ink}]") == colours["dark"]
+            seen.page.reload()
+            seen.until_charts()
+            assert seen.page.evaluate(f"[{background}, {ink}]") == colours["dark"]
+
+
+def test_nothing_leaves_the_screen_and_nothing_overlaps(browser, tmp_path):
+    write_run(tmp_path / "digits.cockpit", "nonfinite", steps=NONFINITE_STEP + 60)
+    with page_server(tmp_path) as server, visit(browser, server.url) as seen:
+        seen.until_charts()
+        for width in (390, 768, 1280, 1920):
+            seen.page.set_viewport_size({"width": width, "height": 844})
+            seen.until(f"document.documentElement.scrollWidth <= {width}")
+            seen.until_chart("Loss", "Math.abs(chart.clientWidth - chart.querySelector('.main-svg').clientWidth) <= 1")
+            for card in seen.page.locator(".card").all():
+                box = card.bounding_box()
+                assert box["x"] >= 0 and box["x"] + box["width"] <= width
+                assert box["width"] > 240
+            parts = ".card, .verdict-card, .findings-card, .group > h2, .bar"
+            boxes = [part.bounding_box() for part in seen.page.locator(parts).all()]
+            for place, one in enumerate(boxes):
+                assert not any(_overlap(one, other) for other in boxes[place + 1 :])
+
+
+def _overlap(one: dict[str, float], other: dict[str, float]) -> bool:
+    return (
+        one["x"] + 1 < other["x"] + other["width"]
+        and other["x"] + 1 < one["x"] + one["width"]
+        and one["y"] + 1 < other["y"] + other["height"]
+        and other["y"] + 1 < one["y"] + one["height"]
+    )
+
+
+def test_names_from_a_run_file_are_text(browser, tmp_path):
+    markup = "<img src=x onerror='window.hurt=1'><b>bold</b>"
+    hostile = Panel(
+        markup,
+        "gradients",
+        unit=markup,
+        help=markup,
+        layered=True,
+        marks=((1.0, markup),),
+        readings=(markup, markup + "2"),
+    ).named(markup)
+    parabola = Panel(markup + "2", "step size", kind="parabola", marks=((0.0, markup),)).named(markup + "2")
+    run = SyntheticRun(
+        tmp_path / f"{markup.replace('/', '')}.cockpit", panels=(hostile, parabola), layers=(markup, "b")
+    )
+    for step in range(40):
+        run.writer.reading(markup, step, float(step % 7))
+        run.writer.reading(markup + "2", step, float("nan") if step == 20 else 1.0)
+        run.writer.layers(markup, step, [markup, "%{x}"], np.array([1.0, 2.0]))
+    run.writer.event(3, "unavailable", {"reading": markup, "reason": markup})
+    run.writer.meta(model={"class": markup}, optimizer={"class": markup}, device=markup)
+    run.finish()
+    with page_server(tmp_path) as server, visit(browser, server.url) as seen:
+        seen.until_charts(2)
+        area = seen.page.locator(".group.gradients .card").locator(".chart-plot .nsewdrag").first.bounding_box()
+        for share in (0.2, 0.5, 0.8):  # over lines and marks, for what hovering shows
+            seen.page.mouse.move(area["x"] + share * area["width"], area["y"] + 0.5 * area["height"])
+            seen.page.locator(".hoverlayer .hovertext, .hoverlayer .legend").first.wait_for()
+        assert seen.page.locator("h3").first.inner_text().startswith("<img")
+        assert seen.page.locator("main img").count() == 0
+        assert seen.page.locator(".js-plotly-plot b, .js-plotly-plot image").count() == 0
+        assert seen.page.evaluate("window.hurt") is None
+
+
+def test_a_lost_or_damaged_run_is_told_and_the_page_goes_on(browser, tmp_path):
+    path = write_run(tmp_path / "digits.cockpit", steps=60)
+    other = tmp_path / "elsewhere"
+    with page_server(tmp_path) as server, visit(browser, server.url) as seen:
+        seen.until_charts()
+        notice = seen.page.locator("#notice")
+        path.rename(other)
+        notice.get_by_text("cannot be read now").wait_for()
+        assert seen.chart("Gradient norm", LENGTH) == 60
+        path.write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 20)
+        notice.get_by_text("not a cockpitlite run file").wait_for()
+        assert seen.chart("Gradient norm", LENGTH) == 60
+        path.unlink()
+        other.rename(path)
+        seen.until("document.querySelector('#notice').textContent === ''")
+        path.unlink()
+        write_run(path, "large", steps=90)  # another training under the same name
+        seen.until("document.querySelector('#step').textContent === 'step 89'")
+        seen.until_chart("Gradient norm", f"{LENGTH} === 90")
+
+
+def test_a_waiting_page_opens_the_first_run_and_follows_the_next(browser, tmp_path):
+    folder = tmp_path / "runs"
+    with page_server(folder, wait=True) as server, visit(browser, server.url) as seen:
+        seen.page.get_by_text("Waiting for the first run").wait_for()
+        with trainer(folder / "first.cockpit"):
+            seen.until_charts()
+            seen.page.locator("#picker", has_text="first").wait_for()
+        with trainer(folder / "second.cockpit"):
+            seen.page.locator("#picker", has_text="second").wait_for()
+            seen.until_charts()
+            seen.until_growth("Gradient norm")
+            seen.page.locator("#picker").click()
+            seen.page.locator(".dash-dropdown-option", has_text="first").click()
+            seen.until("document.title.includes('first')")
+            toggle = seen.page.get_by_role("button", name="Follow the newest")
+            seen.until("document.querySelector('#follow').getAttribute('aria-pressed') === 'false'")
+            seen.page.wait_for_timeout(4000)  # longer than it takes to look for runs
+            assert "first" in seen.page.locator("#picker").inner_text()
+            toggle.click()
+            seen.page.locator("#picker", has_text="second").wait_for()
+
+
+def test_a_panel_that_comes_while_the_page_is_open_appears_in_its_group(browser, tmp_path):
+    run = SyntheticRun(tmp_path / "digits.cockpit")
+    run.write(20)
+    with page_server(tmp_path) as server, visit(browser, server.url) as seen:
+        seen.until_charts()
+        run.writer.panel(Panel("Validation accuracy", "performance").named("valid_accuracy"))
+        run.writer.reading("valid_accuracy", 19, 0.93)
+        run.writer.commit()
+        seen.page.locator(".group.performance .card", has_text="Validation accuracy").wait_for()
+        seen.until_charts(len(PANELS) + 1)
+        run.writer.reading("valid_accuracy", 20, 0.95)
+        run.write(1)
+        seen.page.locator(".card", has_text="Validation accuracy").scroll_into_view_if_needed()
+        seen.until_chart("Validation accuracy", f"{LENGTH} === 2")
+    run.finish()
+
+
+def test_a_reading_that_is_not_available_says_why(browser, tmp_path):
+    run = SyntheticRun(tmp_path / "digits.cockpit", panels=(*PANELS, Panel("Trace", "curvature").named("hess_trace")))
+    run.write(5)
+    run.writer.event(0, "unavailable", {"reading": "hess_trace", "reason": "the kernel has no second derivative"})
+    run.finish()
+    with page_server(tmp_path) as server, visit(browser, server.url) as seen:
+        seen.until_charts()
+        note = seen.page.locator(".card", has_text="Trace").locator(".note")
+        assert note.inner_text() == "Not available. hess_trace: the kernel has no second derivative"
+
+
+def test_charts_have_headings_and_words_for_those_who_do_not_see_them(browser, tmp_path):
+    write_run(tmp_path / "digits.cockpit", steps=30)
+    with page_server(tmp_path) as server, visit(browser, server.url) as seen:
+        seen.until_charts()
+        for card in seen.page.locator(".card").all():
+            assert card.get_by_role("heading", level=3).count() == 1
+            assert "steps 0 to" in card.locator(".unseen").inner_text()
+        assert seen.page.get_by_role("heading", level=1).inner_text() == "Cockpitlite"
+        assert seen.page.locator("html").get_attribute("lang") == "en"
+        assert seen.page.get_by_role("status").count() == 1
+        assert seen.page.evaluate("document.querySelectorAll('.plot:not([aria-hidden])').length") == 0
+        seen.page.keyboard.press("Tab")
+        assert seen.page.evaluate("document.activeElement.textContent") == "Skip to the panel"

@@ -1,0 +1,928 @@
+"""The live page without a browser: figures as pure functions, what is sent to it, and who may open what."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from dash import Patch
+from hypothesis import given
+from hypothesis import strategies as st
+from page_server import page_server
+from plotly.utils import PlotlyJSONEncoder
+from synthetic_runs import NONFINITE_STEP, PANELS, SyntheticRun, write_run
+
+import cockpitlite.diagnosis
+from cockpitlite.dashboard import access, create_app, figures, gauge, layout, live, reduce, updates
+from cockpitlite.dashboard.readings import Layers, Readings, RunReader, Series
+from cockpitlite.dashboard.runs import Runs, check, panels
+from cockpitlite.dashboard.text import number, plain, shortened
+from cockpitlite.dashboard.updates import Shown, View
+from cockpitlite.dashboard.verdict import DiagnosisError, Judge, not_judged, verdict
+from cockpitlite.diagnosis.finding import Evidence, Finding
+from cockpitlite.panel import Panel
+from cockpitlite.store import Event, Run, RunFileError, RunWriter, load
+
+MARKUP = "<img src=x onerror='window.hurt=1'>"
+
+
+def series(values, start=0):
+    values = np.asarray(values, dtype=np.float64)
+    return Series(np.arange(start, start + len(values)), values)
+
+
+def readings(events=(), layers=None, **named):
+    return Readings({name: series(values) for name, values in named.items()}, layers or Layers(*EMPTY), tuple(events))
+
+
+EMPTY = (np.empty(0, np.int64), (), np.empty((0, 0)))
+LOSS = Panel("Loss", "performance").named("loss")
+
+
+def trace_of(figure, name):
+    return next(trace for trace in figure.data if trace.name == name)
+
+
+def words_of(component):
+    """All text below a component."""
+    if isinstance(component, (list, tuple)):
+        return " ".join(words_of(child) for child in component)
+    if hasattr(component, "children"):
+        return words_of(component.children)
+    return "" if component is None else str(component)
+
+
+def as_json(component):
+    return json.dumps(component, cls=PlotlyJSONEncoder)
+
+
+# Reduction --------------------------------------------------------------------------------------------------------
+
+finite_or_not = st.floats(-1e6, 1e6) | st.sampled_from([math.nan, math.inf, -math.inf])
+
+
+@given(st.lists(finite_or_not, min_size=1, max_size=300), st.integers(1, 40))
+def test_reduction_keeps_every_extreme_and_both_ends(values, columns):
+    data = series(values)
+    kept = reduce.extremes(data.steps, data.values, columns)
+    assert len(kept) <= max(2 * columns + 2, len(values) if len(values) <= 2 * columns else 0)
+    assert list(kept) == sorted(set(kept))
+    assert kept[0] == 0 and kept[-1] == len(values) - 1
+    finite = data.values[np.isfinite(data.values)]
+    if len(finite):
+        assert data.values[kept][np.isfinite(data.values[kept])].max() == finite.max()
+        assert data.values[kept][np.isfinite(data.values[kept])].min() == finite.min()
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=300), st.integers(1, 40))
+def test_reduction_keeps_the_extremes_of_each_column(values, columns):
+    data = series(values)
+    kept = reduce.extremes(data.steps, data.values, columns)
+    edges = np.linspace(0, len(values) - 1, columns + 1)
+    for low, high in zip(edges[:-1] + 1e-6, edges[1:] - 1e-6, strict=True):  # columns without their edges
+        inside = (data.steps > low) & (data.steps < high)
+        chosen = kept[(data.steps[kept] >= low - 1e-5) & (data.steps[kept] <= high + 1e-5)]
+        if inside.any():
+            assert data.values[chosen].max() >= data.values[inside].max()
+            assert data.values[chosen].min() <= data.values[inside].min()
+
+
+def test_reduction_keeps_a_single_spike_in_a_million_steps():
+    values = np.zeros(1_000_000)
+    values[654_321] = 1.0
+    data = series(values)
+    kept = reduce.extremes(data.steps, data.values, 400)
+    assert 654_321 in kept
+    assert len(kept) <= 802
+
+
+def test_reduction_shows_a_gap_where_nothing_is_finite():
+    values = np.ones(1000)
+    values[400:600] = np.nan
+    kept = reduce.extremes(np.arange(1000), values, 20)
+    assert np.isnan(values[kept]).any()
+
+
+def test_a_window_has_columns_of_its_own():
+    data = series(np.random.default_rng(0).normal(size=100_000))
+    kept = reduce.extremes(data.steps, data.values, 100, (5000.0, 5100.0))
+    assert set(range(5000, 5101)) <= set(kept.tolist())
+    assert 0 in kept and 99_999 in kept
+
+
+def test_marks_keep_one_of_each_column():
+    steps = np.sort(np.random.default_rng(0).choice(100_000, 5000, replace=False))
+    kept = reduce.firsts(steps, 50)
+    assert len(kept) == 50
+    assert kept[0] == 0
+
+
+@given(st.lists(st.tuples(finite_or_not, finite_or_not), max_size=60), st.integers(1, 10))
+def test_a_ratio_is_smoothed_as_sums(parts, window):
+    above = np.array([part[0] for part in parts], dtype=np.float64)
+    below = np.array([part[1] for part in parts], dtype=np.float64)
+    ratio = reduce.windowed_ratio(above, below, window)
+    for place in range(len(parts)):
+        recent = [part for part in parts[max(place - window + 1, 0) : place + 1] if all(map(math.isfinite, part))]
+        numerator, denominator = sum(part[0] for part in recent), sum(part[1] for part in recent)
+        if abs(denominator) > 1e-6 * sum(abs(part[1]) for part in recent) and abs(denominator) > 1e-9:
+            assert ratio[place] == pytest.approx(numerator / denominator, rel=1e-6, abs=1e-6)
+
+
+def test_a_spike_leaves_no_trace_in_a_smoothed_ratio():
+    above, below = np.ones(100), np.full(100, 2.0)
+    above[10] = 1e20
+    assert reduce.windowed_ratio(above, below, 5)[20] == 0.5
+
+
+# Figures ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.name)
+def test_every_panel_draws_from_a_run_and_from_nothing(panel, tmp_path):
+    run = load(write_run(tmp_path / "run.cockpit", steps=120))
+    [read] = RunReader(run).read([panel])
+    full = figures.figure(panel, read)
+    assert any(len(trace.x) > 1 for trace in full.data)
+    assert figures.figure(panel, Readings()).data is not None
+    assert "no values yet" in figures.description(panel, Readings())
+    assert figures.headline(panel, Readings()) is None
+    assert panel.title in figures.description(panel, read)
+
+
+def test_figures_are_pure():
+    read = readings(loss=[3, 2, 1])
+    before = read.of("loss").values.copy()
+    first, second = figures.figure(LOSS, read), figures.figure(LOSS, read)
+    assert first == second
+    assert np.array_equal(read.of("loss").values, before)
+
+
+def test_values_and_steps_are_drawn_as_they_are():
+    drawn = trace_of(figures.figure(LOSS, readings(loss=[3.25, 2.5, 1.125])), "loss")
+    assert list(drawn.x) == [0, 1, 2]
+    assert list(drawn.y) == [3.25, 2.5, 1.125]
+
+
+def test_non_finite_steps_are_marks_of_their_own():
+    figure = figures.figure(LOSS, readings(loss=[1, math.nan, 2, math.inf, 3]))
+    marks = trace_of(figure, "non-finite")
+    assert list(marks.x) == [1, 3]
+    assert list(marks.hovertext) == ["loss: NaN", "loss: ∞"]
+    assert list(trace_of(figure, "loss").y) == [1, None, 2, None, 3]
+    assert "2 non-finite steps" in figures.caption(LOSS, readings(loss=[1, math.nan, 2, math.inf, 3]))
+
+
+def test_points_between_gaps_are_marked_because_a_line_would_not_show_them():
+    values = np.full(400, np.nan)
+    values[::2] = 1.0
+    assert "markers" in trace_of(figures.figure(LOSS, readings(loss=values)), "loss").mode
+    assert trace_of(figures.figure(LOSS, readings(loss=np.ones(400))), "loss").mode == "lines"
+
+
+def test_values_a_log_axis_cannot_show_are_marked():
+    panel = dataclasses.replace(LOSS, scale="log")
+    read = readings(loss=[1, 0, -2, 4])
+    marks = trace_of(figures.figure(panel, read), "at or below 0")
+    assert list(marks.x) == [1, 2]
+    assert "−2" in marks.hovertext[1]
+    assert "2 at or below 0" in figures.caption(panel, read)
+
+
+def test_events_are_marked():
+    events = [Event(5, 0.0, "resume", {"from": 5}), Event(7, 0.0, "nonfinite", {}), Event(8, 0.0, "other", {})]
+    figure = figures.figure(LOSS, readings(loss=np.ones(10), events=events))
+    assert list(trace_of(figure, "resume").x)[:2] == [5, 5]
+    assert list(trace_of(figure, "nonfinite").x)[:2] == [7, 7]
+    assert "resumed at step 5" in trace_of(figure, "resume").hovertext
+
+
+def layered(count, steps=3):
+    names = tuple(f"layer{index}" for index in range(count))
+    values = np.arange(1, steps * count + 1, dtype=np.float64).reshape(steps, count)
+    return Layers(np.arange(steps), names, values)
+
+
+def test_few_layers_are_lines_and_many_are_their_range():
+    panel = dataclasses.replace(LOSS, layered=True)
+    few = figures.figure(panel, readings(loss=[6, 15, 24], layers=layered(3)))
+    assert list(trace_of(few, "layer1").y) == [2, 5, 8]
+    many = figures.figure(panel, readings(loss=[1, 2, 3], layers=layered(20)))
+    assert list(trace_of(many, "least layer").y) == [1, 21, 41]
+    assert list(trace_of(many, "greatest layer").y) == [20, 40, 60]
+    assert trace_of(many, "greatest layer").hovertext[0] == "layer19"
+    assert not any(trace.name == "layer1" for trace in many.data)
+    assert "20 layers" in figures.caption(panel, readings(loss=[1, 2, 3], layers=layered(20)))
+
+
+def test_a_layer_without_a_gradient_leaves_the_others():
+    layers = layered(20)
+    layers.values[1, :] = np.nan
+    layers.values[2, 0] = np.nan
+    panel = dataclasses.replace(LOSS, layered=True)
+    figure = figures.figure(panel, readings(loss=[1, 2, 3], layers=layers))
+    assert list(trace_of(figure, "least layer").x) == [0, 2]
+    assert list(trace_of(figure, "least layer").y) == [1, 42]
+
+
+def test_a_ratio_is_drawn_from_its_parts():
+    panel = Panel("Noise", "gradients", ratio=("above", "below")).named("noise")
+    figure = figures.figure(panel, readings(noise=[2, -8], above=[2, 4], below=[1, 1]))
+    assert list(trace_of(figure, "over 20 points").y) == [2, 3]
+    assert list(trace_of(figure, "single steps").y) == [2, -8]
+    assert figures.headline(panel, readings(noise=[2, -8], above=[2, 4], below=[1, 1])) == 3
+
+
+def test_the_caption_says_how_many_points_are_shown():
+    assert figures.caption(LOSS, readings(loss=np.ones(100))) == ""
+    assert figures.caption(LOSS, readings(loss=np.arange(10_000.0)), 300).startswith("600 of 10,000 points shown")
+
+
+@pytest.mark.parametrize(("healthy", "shapes"), [((0.0, 1.0), 1), ((None, 1.0), 1), ((0.0, None), 1), (None, 0)])
+def test_the_healthy_range_is_drawn(healthy, shapes):
+    figure = figures.figure(dataclasses.replace(LOSS, healthy=healthy), readings(loss=[1, 2]))
+    assert len(figure.layout.shapes) == shapes
+
+
+def test_marks_are_labelled_lines():
+    figure = figures.figure(dataclasses.replace(LOSS, marks=((1.5, "goal"),)), readings(loss=[1, 2]))
+    [shape] = figure.layout.shapes
+    assert (shape.y0, shape.y1, shape.label.text) == (1.5, 1.5, "goal")
+
+
+def test_names_are_text_and_never_markup():
+    panel = Panel(MARKUP, "gradients", layered=True, marks=((1.0, MARKUP),), readings=(MARKUP, MARKUP + "2"))
+    layers = Layers(np.arange(2), (MARKUP, "b"), np.ones((2, 2)))
+    named = {MARKUP: series([1, math.nan]), MARKUP + "2": series([1, 2])}
+    for count in (2, 20):
+        names = (MARKUP, *(f"{MARKUP}{index}" for index in range(count - 1)))
+        layers = Layers(np.arange(2), names, np.ones((2, count)))
+        assert "<img" not in figures.figure(panel, Readings(named, layers)).to_json()
+    gauge_panel = dataclasses.replace(panel, kind="parabola")
+    assert "<img" not in gauge.figure(gauge_panel, Readings(named, layers)).to_json()
+
+
+def test_the_description_tells_what_a_chart_shows():
+    said = figures.description(dataclasses.replace(LOSS, unit="nats"), readings(loss=[3, 1, math.nan, 2]))
+    assert said == "Loss, steps 0 to 3: newest 2 nats, lowest 1 at step 1, highest 3 at step 0. 1 non-finite value."
+
+
+# The gauge --------------------------------------------------------------------------------------------------------
+
+ALPHA = Panel("α", "step size", kind="parabola", healthy=(-0.9, 0.5)).named("alpha")
+
+
+def test_the_gauge_shows_all_values_and_the_newest_tenth():
+    shown = gauge.dial(ALPHA, readings(alpha=[*[-1.0] * 90, *[0.2] * 10]))
+    assert (shown.count, shown.newest_count, shown.median) == (100, 10, 0.2)
+    assert shown.everything.max() == 1
+    assert np.count_nonzero(shown.newest) == 1
+
+
+def test_the_gauge_loses_no_value_beyond_its_ends():
+    read = readings(alpha=[-50.0, 70.0, math.nan, 0.0])
+    shown = gauge.dial(ALPHA, read)
+    assert (shown.count, shown.beyond) == (3, 2)
+    assert np.count_nonzero(shown.everything) == 3
+    assert "2 beyond" in gauge.caption(ALPHA, read)
+
+
+@pytest.mark.parametrize(("value", "zone"), [(-0.95, "too small"), (0.0, "good"), (0.6, "too large"), (math.nan, "")])
+def test_the_gauge_names_the_zone(value, zone):
+    assert gauge.zone(ALPHA, value) == zone
+    assert gauge.zone(dataclasses.replace(ALPHA, healthy=None), value) == ""
+
+
+def test_the_gauge_labels_its_zones_and_marks_with_words():
+    figure = gauge.figure(dataclasses.replace(ALPHA, marks=((0.0, "minimum"),)), readings(alpha=[0.1]))
+    assert [shape.label.text for shape in figure.layout.shapes] == ["too small", "good", "too large"]
+    assert "minimum" in figure.layout.xaxis.ticktext[0]
+    ball = figure.data[-1]
+    assert list(ball.x) == [0.1] and ball.y[0] == pytest.approx(0.01)
+
+
+def test_an_empty_gauge_has_no_ball():
+    assert len(gauge.figure(ALPHA, Readings()).data[-1].x) == 0
+    assert gauge.caption(ALPHA, Readings()) == ""
+
+
+# Words ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.0, "0"),
+        (0.031239, "0.03124"),
+        (-0.5, "−0.5"),
+        (64.0, "64"),
+        (12_340.0, "12,340"),
+        (1.2e-5, "1.2e−5"),
+        (3e9, "3e9"),
+        (math.nan, "NaN"),
+        (math.inf, "∞"),
+        (-math.inf, "−∞"),
+    ],
+)
+def test_numbers_are_written_for_people(value, words):
+    assert number(value) == words
+
+
+def test_long_names_lose_their_middle():
+    assert len(shortened("a" * 500)) <= 48
+    assert plain("<b>") == "&lt;b&gt;"
+
+
+# Updates ----------------------------------------------------------------------------------------------------------
+
+
+def applied(patch, figure):
+    """Do to a figure what the browser does with a patch."""
+    for operation in patch.to_plotly_json()["operations"]:
+        *path, last = operation["location"]
+        target = figure
+        for key in path:
+            target = target[key]
+        value = operation["params"]["value"]
+        if operation["operation"] == "Assign":
+            target[last] = value
+        else:
+            assert operation["operation"] == "Extend"
+            target[last] = [*target.get(last, []), *value]
+    return figure
+
+
+def grown(panel, lengths, make):
+    """Follow a chart while its readings grow to each of the lengths; return the figure the browser then has."""
+    start = make(lengths[0])
+    figure = figures.figure(panel, start, columns=50).to_dict()
+    shown = updates.shown(panel, start, View(50))
+    for length in lengths[1:]:
+        patch, shown = updates.update(panel, make(length), Shown.from_dict(as_plain(shown)), View(50))
+        if patch is not None:
+            figure = applied(patch, figure)
+    return figure, shown
+
+
+def as_plain(shown):
+    return json.loads(json.dumps(shown.to_dict()))
+
+
+def points_of(figure, name):
+    trace = next(trace for trace in figure["data"] if trace["name"] == name)
+    return dict(zip(trace["x"], trace["y"], strict=True))
+
+
+@given(st.lists(st.integers(0, 400), min_size=2, max_size=8).map(sorted), st.integers(0, 5))
+def test_a_followed_chart_ends_with_every_extreme_and_the_newest_point(lengths, seed):
+    values = np.random.default_rng(seed).normal(size=400)
+    values[::37] = math.nan
+    figure, _ = grown(LOSS, lengths, lambda length: readings(loss=values[:length]))
+    final = values[: lengths[-1]]
+    points = points_of(figure, "loss")
+    assert len(points) <= 3 * 50 + 45
+    if np.isfinite(final).any():
+        drawn = [value for value in points.values() if value is not None]
+        assert max(drawn) == pytest.approx(np.nanmax(final), rel=1e-6)
+        assert min(drawn) == pytest.approx(np.nanmin(final), rel=1e-6)
+    if len(final):
+        assert list(points)[-1] == len(final) - 1
+    assert set(points_of(figure, "non-finite")) <= set(range(0, 400, 37))
+    assert bool(points_of(figure, "non-finite")) == bool(len(final))
+
+
+def test_new_points_are_appended_and_nothing_else_is_sent():
+    before = readings(loss=np.ones(100))
+    patch, shown = updates.update(LOSS, readings(loss=np.ones(103)), updates.shown(LOSS, before), View())
+    operations = patch.to_plotly_json()["operations"]
+    assert {operation["operation"] for operation in operations} == {"Extend"}
+    assert [operation["params"]["value"] for operation in operations] == [[100, 101, 102], [1.0, 1.0, 1.0]]
+    assert shown.added == 3
+
+
+def test_nothing_is_sent_where_nothing_is_new():
+    read = readings(loss=np.ones(100))
+    patch, shown = updates.update(LOSS, read, updates.shown(LOSS, read), View())
+    assert patch is None
+    assert shown == updates.shown(LOSS, read)
+
+
+def test_an_update_never_touches_the_layout():
+    panel = dataclasses.replace(LOSS, layered=True)
+    states = [readings(loss=np.ones(length), layers=layered(3, length)) for length in (1, 30, 60, 500, 2000)]
+    shown = updates.shown(panel, Readings())
+    for state in states:
+        patch, shown = updates.update(panel, state, shown, View(50))
+        assert all(operation["location"][0] == "data" for operation in patch.to_plotly_json()["operations"])
+
+
+def test_a_reduced_chart_that_is_zoomed_gets_its_window_in_full():
+    read = readings(loss=np.random.default_rng(0).normal(size=5000))
+    patch, shown = updates.update(LOSS, read, updates.shown(LOSS, read, View(50)), View(50, (100.0, 190.0)))
+    figure = applied(patch, figures.figure(LOSS, read, columns=50).to_dict())
+    assert set(range(100, 191)) <= set(points_of(figure, "loss"))
+    again, _ = updates.update(LOSS, read, shown, View(50, (100.0, 190.0)))
+    assert again is None
+
+
+def test_a_gauge_is_updated_as_a_whole_but_its_layout():
+    patch = updates.update_gauge(ALPHA, readings(alpha=[0.3]))
+    assert isinstance(patch, Patch)
+    [operation] = patch.to_plotly_json()["operations"]
+    assert operation["location"] == ["data"]
+
+
+# Reading ----------------------------------------------------------------------------------------------------------
+
+
+def equal(first, second):
+    same = all(
+        np.array_equal(first.of(name).steps, second.of(name).steps)
+        and np.array_equal(first.of(name).values, second.of(name).values, equal_nan=True)
+        for name in {**first.series, **second.series}
+    )
+    return (
+        same
+        and first.layers.names == second.layers.names
+        and np.array_equal(first.layers.values, second.layers.values, equal_nan=True)
+    )
+
+
+def test_a_reader_that_follows_a_run_knows_what_a_fresh_one_reads(tmp_path):
+    writing = SyntheticRun(tmp_path / "run.cockpit")
+    reader = RunReader(load(writing.path))
+    for steps in (0, 3, 40, 1):
+        writing.write(steps)
+        for followed, fresh in zip(reader.read(PANELS), RunReader(load(writing.path)).read(PANELS), strict=True):
+            assert equal(followed, fresh)
+    writing.finish()
+
+
+def test_a_reader_sees_a_replaced_newest_value_and_a_resumed_run(tmp_path):
+    writer = RunWriter(tmp_path / "run.cockpit")
+    writer.readings("loss", [(0, 1.0), (1, 2.0), (2, 3.0)])
+    writer.commit()
+    reader = RunReader(load(writer.path))
+    reader.read([LOSS])
+    writer.reading("loss", 2, 9.0)
+    writer.commit()
+    assert reader.read([LOSS])[0].of("loss").values.tolist() == [1, 2, 9]
+    writer.reading("loss", 1, 7.0)
+    writer.event(1, "resume", {"from": 1})
+    writer.commit()
+    assert reader.read([LOSS])[0].of("loss").values.tolist() == [1, 7, 9]
+    writer.close()
+
+
+def test_layers_that_come_later_are_joined(tmp_path):
+    writer = RunWriter(tmp_path / "run.cockpit")
+    panel = dataclasses.replace(LOSS, layered=True)
+    writer.reading("loss", 0, 1.0)
+    writer.layers("loss", 0, ["a"], np.array([1.0]))
+    writer.commit()
+    reader = RunReader(load(writer.path))
+    reader.read([panel])
+    writer.layers("loss", 1, ["b", "a"], np.array([2.0, 3.0]))
+    writer.commit()
+    [read] = reader.read([panel])
+    assert read.layers.names == ("a", "b")
+    assert np.array_equal(read.layers.values, [[1, np.nan], [3, 2]], equal_nan=True)
+    writer.close()
+
+
+# Which files ------------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_offered_newest_first(tmp_path):
+    old, new = write_run(tmp_path / "old.cockpit", steps=3), write_run(tmp_path / "below" / "new.cockpit", steps=3)
+    os.utime(old, (1, 1))
+    assert [entry.key for entry in Runs(tmp_path).entries()] == ["below/new.cockpit", "old.cockpit"]
+    assert not any(entry.live for entry in Runs(tmp_path).entries())
+    assert [entry.label for entry in Runs(new).entries()] == ["new"]
+
+
+def test_a_run_that_is_being_written_is_live(tmp_path):
+    writing = SyntheticRun(tmp_path / "run.cockpit")
+    writing.write(1)
+    assert [entry.live for entry in Runs(tmp_path).entries()] == [True]
+    writing.finish()
+    assert [entry.live for entry in Runs(tmp_path).entries()] == [False]
+
+
+@pytest.mark.parametrize("key", ["../secret.cockpit", "/etc/passwd", "", ".", "nothing.cockpit", "link.cockpit"])
+def test_no_path_outside_the_folder_can_be_opened(key, tmp_path):
+    folder = tmp_path / "runs"
+    write_run(folder / "run.cockpit", steps=2)
+    secret = write_run(tmp_path / "secret.cockpit", steps=2)
+    (folder / "link.cockpit").symlink_to(secret)
+    with pytest.raises(FileNotFoundError, match="there is no run"):
+        Runs(folder).open(key)
+    with pytest.raises(FileNotFoundError, match="there is no run"):
+        Runs(folder).open(str(secret))
+
+
+def test_another_run_under_the_same_name_is_another_run(tmp_path):
+    path = write_run(tmp_path / "run.cockpit", steps=2)
+    runs = Runs(tmp_path)
+    first = runs.open("run.cockpit")
+    assert runs.open("run.cockpit") is first
+    path.unlink()
+    write_run(path, steps=4)
+    assert runs.open("run.cockpit").identity != first.identity
+
+
+def test_bad_paths_get_one_clear_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist; give a run file"):
+        check(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="holds no run file"):
+        check(tmp_path)
+    other = tmp_path / "other.cockpit"
+    other.write_text("no run")
+    with pytest.raises(RunFileError, match="not a cockpitlite run file"):
+        create_app(other)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"marks": [["high", "label"]]},
+        {"marks": [[1.0, 2.0]]},
+        {"readings": [["nested"]]},
+        {"scale": "cubic"},
+        {"kind": "pie"},
+        {"title": {"a": 1}},
+        {"healthy": [0.0]},
+        {"ratio": ["one"]},
+    ],
+)
+def test_a_made_up_panel_is_refused_with_a_sentence(damage, tmp_path):
+    writer = RunWriter(tmp_path / "run.cockpit")
+    panel = LOSS.to_dict() | damage
+    writer._db.execute("INSERT INTO panel VALUES ('loss', 0, ?)", (json.dumps(panel),))
+    writer.close()
+    with pytest.raises(RunFileError, match="cannot be drawn"):
+        panels(load(writer.path))
+
+
+# The board --------------------------------------------------------------------------------------------------------
+
+
+def opened_run(path):
+    opened = Runs(path.parent).open(path.name)
+    drawn = panels(opened.run)
+    return opened, drawn, opened.reader.read(drawn)
+
+
+def test_the_board_has_the_three_columns_and_the_performance_row(tmp_path):
+    opened, drawn, read = opened_run(write_run(tmp_path / "run.cockpit", steps=60))
+    text = as_json(layout.board(opened, drawn, read, {}))
+    for group in ("step size", "gradients", "curvature", "performance"):
+        assert f'"children": "{group}"' in text
+    for panel in PANELS:
+        assert json.dumps(panel.title) in text
+
+
+def test_a_panel_nobody_knows_appears_in_its_group(tmp_path):
+    own = Panel("My own reading", "curvature", unit="apples", help="Mine.").named("mine")
+    run = SyntheticRun(tmp_path / "run.cockpit", panels=(*PANELS, own))
+    run.writer.reading("mine", 0, 42.0)
+    run.finish()
+    opened, drawn, read = opened_run(run.path)
+    board = layout.board(opened, drawn, read, {})
+    columns = board.children[1].children
+    curvature = words_of(columns[2])
+    assert "My own reading" in curvature and "42" in curvature and "apples" in curvature
+    assert "My own reading" not in words_of(columns[0])
+
+
+def test_an_empty_group_says_so(tmp_path):
+    run = SyntheticRun(tmp_path / "run.cockpit", panels=(LOSS,))
+    run.finish()
+    board = layout.board(*opened_run(run.path), {})
+    assert words_of(board).count("No instrument of this group") == 4  # shown only where there are no cards
+
+
+def test_an_unavailable_reading_says_why_in_its_panel():
+    said = words_of(layout.words(LOSS, Readings(), {"loss": "the loss was never seen"}))
+    assert "Not available. loss: the loss was never seen" in said
+    assert "No value yet." in words_of(layout.words(LOSS, Readings(), {}))
+
+
+def test_the_newest_value_stands_on_the_card_even_if_it_is_not_finite():
+    assert "NaN" in words_of(layout.value(LOSS, readings(loss=[1, math.nan])))
+    assert "good" in words_of(layout.value(ALPHA, readings(alpha=[0.1])))
+    assert "0.10" in words_of(layout.value(ALPHA, readings(alpha=[0.1])))
+
+
+@given(st.lists(st.integers(0, 30), min_size=3, max_size=3), st.integers(3, 6))
+def test_columns_of_cards_are_shared_so_that_the_tallest_group_is_lowest(counts, total):
+    widths = layout.slots(counts, total)
+    assert sum(widths) == total and min(widths) >= 1
+    tallest = max(-(-count // width) for count, width in zip(counts, widths, strict=True))
+    best = min(
+        max(-(-counts[0] // a), -(-counts[1] // b), -(-counts[2] // (total - a - b)))
+        for a in range(1, total - 1)
+        for b in range(1, total - a)
+    )
+    assert tallest == best
+
+
+def test_a_description_made_up_by_somebody_breaks_nothing():
+    assert words_of(layout.facts({"model": ["x"], "optimizer": {"groups": 3, "class": MARKUP}, "started": "x"}))
+    assert layout.facts({}) == []
+    assert "Ended" in words_of(layout.standing({"status": 7, "heartbeat": "x"}, False, None)["state"])
+
+
+# Ticks ------------------------------------------------------------------------------------------------------------
+
+
+def cursor_of(drawn, read):
+    return [Shown.from_dict(shown) for shown in json.loads(as_json(layout.cursor(drawn, read)))]
+
+
+def test_a_tick_sends_new_points_of_visible_panels_only(tmp_path):
+    run = SyntheticRun(tmp_path / "run.cockpit")
+    run.write(60)
+    opened, drawn, read = opened_run(run.path)
+    cursor = cursor_of(drawn, read)
+    assert not any(live.news(opened, cursor, {0: View(), 3: View()}).parts.values())
+    run.write(5)
+    changes = live.news(opened, cursor, {0: View(), 3: View()})
+    assert set(changes.parts["chart"]) == {0, 3}
+    assert set(changes.parts["gauge"]) == {3}
+    assert len(as_json(changes.parts)) < 20_000
+    later = [Shown.from_dict(shown) for shown in changes.parts["cursor"][0]]
+    assert not any(live.news(opened, later, {0: View(), 3: View()}).parts.values())
+    assert set(live.news(opened, later, {1: View()}).parts["chart"]) == {1}
+    run.finish()
+
+
+def test_a_panel_that_comes_late_is_put_in_its_group(tmp_path):
+    run = SyntheticRun(tmp_path / "run.cockpit")
+    run.write(3)
+    opened, drawn, read = opened_run(run.path)
+    run.writer.panel(Panel("Validation accuracy", "performance").named("valid_accuracy"))
+    run.writer.reading("valid_accuracy", 2, 0.93)
+    run.writer.commit()
+    changes = live.news(opened, cursor_of(drawn, read), {})
+    assert list(changes.parts["cards"]) == ["performance"]
+    assert "Validation accuracy" in as_json(changes.parts["cards"]["performance"])
+    assert len(changes.parts["cursor"][0]) == len(PANELS) + 1
+    run.finish()
+
+
+def test_what_a_page_asks_for_is_checked():
+    assert live.views({"3": [10_000_000, None], "1": [-5, [1, 2]]}) == {3: View(2000), 1: View(50, (1.0, 2.0))}
+    with pytest.raises(ValueError, match="invalid literal"):
+        live.views({"__proto__": [1, None]})
+
+
+# The verdict ------------------------------------------------------------------------------------------------------
+
+TOO_LARGE = Finding(
+    "R1",
+    "error",
+    0.97,
+    "The learning rate is too large",
+    "The loss rose.",
+    (Evidence("loss", tuple(range(40)), tuple(float(value) for value in range(40))),),
+    "Divide it by 10.",
+)
+
+
+def test_the_verdict_is_the_first_finding():
+    said = verdict([TOO_LARGE, dataclasses.replace(TOO_LARGE, title="second")])
+    assert (said.light, said.sentence, said.remedy) == ("error", TOO_LARGE.title, TOO_LARGE.suggestion)
+    assert verdict([]).light == "good"
+    assert verdict([dataclasses.replace(TOO_LARGE, severity="info")]).light == "good"
+    assert not_judged("why").light == "unknown"
+
+
+@pytest.mark.parametrize(("severity", "word"), [("error", "Error"), ("warning", "Warning"), ("info", "Note")])
+def test_a_finding_is_shown_with_icon_word_confidence_and_evidence(severity, word):
+    [shown] = layout.findings([dataclasses.replace(TOO_LARGE, severity=severity)], [LOSS])
+    said = words_of(shown)
+    for expected in (word, "97% sure", "The loss rose.", "Divide it by 10.", "steps 0 to 39 (40 of them)", "30 more"):
+        assert expected in said
+    assert "#panel-0" in as_json(shown)
+    assert severity in shown.className
+
+
+def test_a_run_is_judged_again_only_when_it_has_grown(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(cockpitlite.diagnosis, "diagnose", lambda run: calls.append(run) or [TOO_LARGE], raising=False)
+    run = SyntheticRun(tmp_path / "run.cockpit")
+    run.write(2)
+    runs, judge = Runs(tmp_path), Judge()
+    assert judge.findings(runs.open("run.cockpit")) == [TOO_LARGE]
+    judge.findings(runs.open("run.cockpit"))
+    assert len(calls) == 1
+    run.write(1)
+    judge.findings(runs.open("run.cockpit"))
+    assert len(calls) == 2
+    run.finish()
+
+
+def test_a_rule_that_fails_is_told_and_not_hidden(tmp_path, monkeypatch):
+    def fail(run: Run) -> list[Finding]:
+        raise ZeroDivisionError("in rule R9")
+
+    monkeypatch.setattr(cockpitlite.diagnosis, "diagnose", fail, raising=False)
+    write_run(tmp_path / "run.cockpit", steps=2)
+    with pytest.raises(DiagnosisError, match="ZeroDivisionError: in rule R9"):
+        Judge().findings(Runs(tmp_path).open("run.cockpit"))
+
+
+@pytest.mark.parametrize("kind", ["small", "good", "large", "nonfinite"])
+def test_the_findings_of_a_run_can_be_shown(kind, tmp_path):
+    write_run(tmp_path / "run.cockpit", kind, steps=NONFINITE_STEP + 30)
+    opened = Runs(tmp_path).open("run.cockpit")
+    found = Judge().findings(opened)
+    assert verdict(found).sentence
+    assert "<" not in words_of(layout.findings(found, panels(opened.run)))
+
+
+# The app ----------------------------------------------------------------------------------------------------------
+
+
+def client_of(app):
+    return app.server.test_client()
+
+
+def ask(client, outputs, inputs, state=()):
+    """Call a callback as the page does."""
+    joined = "..".join(f"{output}" for output in outputs)
+    body = {
+        "output": f"..{joined.replace('..', '...')}..",
+        "outputs": [dict(zip(("id", "property"), output.split("."), strict=True)) for output in outputs],
+        "inputs": [{"id": key.split(".")[0], "property": key.split(".")[1], "value": value} for key, value in inputs],
+        "state": [{"id": key.split(".")[0], "property": key.split(".")[1], "value": value} for key, value in state],
+        "changedPropIds": [inputs[0][0]],
+    }
+    return client.post("/_dash-update-component", json=body)
+
+
+def open_board(client, key):
+    outputs = ["board.children", "facts.children"]
+    return ask(client, outputs, [("picker.value", key), ("reopen.data", None)])
+
+
+def test_the_app_serves_its_page_and_draws_a_run(tmp_path):
+    write_run(tmp_path / "run.cockpit", steps=30)
+    client = client_of(create_app(tmp_path))
+    assert client.get("/").status_code == 200
+    assert b"run.cockpit" in client.get("/_dash-layout").data
+    answer = open_board(client, "run.cockpit")
+    assert answer.status_code == 200
+    assert "Gradient noise scale" in answer.get_data(as_text=True)
+
+
+@pytest.mark.parametrize("key", ["../secret.cockpit", "/etc/passwd", 7, ["run.cockpit"], {"a": 1}])
+def test_the_page_opens_no_path_that_is_not_offered(key, tmp_path):
+    write_run(tmp_path / "runs" / "run.cockpit", steps=3)
+    write_run(tmp_path / "secret.cockpit", steps=3)
+    answer = open_board(client_of(create_app(tmp_path / "runs")), key)
+    assert answer.status_code == 200
+    assert json.loads(answer.data)["response"]["board"]["children"] == []
+
+
+def test_a_waiting_app_needs_no_folder(tmp_path):
+    client = client_of(create_app(tmp_path / "later", wait=True))
+    assert "Waiting for the first run" in open_board(client, None).get_data(as_text=True)
+    write_run(tmp_path / "later" / "run.cockpit", steps=3)
+    assert "Gradient noise scale" in open_board(client, "run.cockpit").get_data(as_text=True)
+
+
+def test_everything_the_page_loads_is_local(tmp_path):
+    write_run(tmp_path / "run.cockpit", steps=3)
+    page = client_of(create_app(tmp_path)).get("/").get_data(as_text=True)
+    loaded = [part.split('"')[0] for mark in ('src="', 'href="') for part in page.split(mark)[1:]]
+    assert loaded and all(address.startswith("/") for address in loaded)
+    client = client_of(create_app(tmp_path))
+    for address in loaded:
+        with client.get(address) as answer:
+            assert answer.status_code == 200
+
+
+def test_the_page_may_run_no_script_but_its_own(tmp_path):
+    write_run(tmp_path / "run.cockpit", steps=3)
+    policy = client_of(create_app(tmp_path)).get("/").headers["Content-Security-Policy"]
+    scripts = next(rule for rule in policy.split("; ") if rule.startswith("script-src"))
+    assert "unsafe" not in scripts and "http" not in scripts
+
+
+# Access -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["localhost:8050", "127.0.0.1:8050", "127.0.0.1", "[::1]:8050", "localhost"])
+def test_this_machine_is_served_under_its_own_names(host, tmp_path):
+    write_run(tmp_path / "run.cockpit", steps=2)
+    assert client_of(create_app(tmp_path)).get("/", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8050", "127.0.0.1.evil.example:8050", "localhost.evil"])
+def test_a_foreign_name_is_refused(host, tmp_path):
+    write_run(tmp_path / "run.cockpit", steps=2)
+    answer = client_of(create_app(tmp_path)).get("/", headers={"Host": host})
+    assert answer.status_code == 403
+    assert client_of(create_app(tmp_path)).post("/_dash-update-component", headers={"Host": host}).status_code == 403
+
+
+def test_elsewhere_the_page_demands_its_token(tmp_path):
+    write_run(tmp_path / "run.cockpit", steps=2)
+    client = client_of(create_app(tmp_path, host="0.0.0.0", token="right"))
+    assert client.get("/", headers={"Host": "192.168.1.7:8050"}).status_code == 403
+    assert client.get("/?token=wrong").status_code == 403
+    assert client.get("/_dash-layout").status_code == 403
+    answer = client.get("/?token=right")
+    assert answer.status_code == 302 and "token" not in answer.headers["Location"]
+    assert "HttpOnly" in answer.headers["Set-Cookie"]
+    assert client.get("/").status_code == 200
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 403
+
+
+def test_tokens_differ_and_are_long():
+    assert access.new_token() != access.new_token()
+    assert len(access.new_token()) >= 30
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.0.0.2", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("box", False)],
+)
+def test_loopback_is_told_from_the_rest(host, loopback):
+    assert access.is_loopback(host) is loopback
+
+
+# The server -------------------------------------------------------------------------------------------------------
+
+
+def test_serve_prints_one_line_takes_the_next_free_port_and_ends_quietly(tmp_path):
+    write_run(tmp_path / "run.cockpit", steps=2)
+    with page_server(tmp_path, port=18_650) as first, page_server(tmp_path, port=first.port) as second:
+        assert second.port > first.port
+        assert first.end() == (0, "", "")
+        assert second.end() == (0, "", "")
+
+
+def test_serve_elsewhere_prints_its_token(tmp_path):
+    write_run(tmp_path / "run.cockpit", steps=2)
+    with page_server(tmp_path, host="0.0.0.0", port=18_750) as server:
+        assert "/?token=" in server.line
+        assert server.end()[0] == 0
+
+
+def test_serve_refuses_a_folder_without_runs(tmp_path):
+    with page_server(tmp_path) as server:
+        status, _, errors = server.end()
+    assert (server.line, status) == ("", 1)
+    assert "holds no run file" in errors.splitlines()[-1]
+
+
+def test_the_page_and_every_figure_are_built_without_torch(tmp_path):
+    path = write_run(tmp_path / "run.cockpit", steps=60)
+    script = """
+import sys
+sys.modules["torch"] = None
+from pathlib import Path
+from cockpitlite.dashboard import create_app, figures, gauge
+from cockpitlite.dashboard.runs import Runs, panels
+path = Path(sys.argv[1])
+create_app(path)
+opened = Runs(path).open(path.name)
+drawn = panels(opened.run)
+for panel, read in zip(drawn, opened.reader.read(drawn), strict=True):
+    figures.figure(panel, read)
+    if panel.kind == "parabola":
+        gauge.figure(panel, read)
+print(len(drawn))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, str(len(PANELS))), done.stderr
+
+
+def test_the_figures_are_plotly_figures():
+    assert isinstance(figures.figure(LOSS, readings(loss=[1])), go.Figure)
+    assert isinstance(gauge.figure(ALPHA, readings(alpha=[1])), go.Figure)
+
+
+def test_the_live_state_is_told_by_a_word(tmp_path):
+    meta = {"status": "running", "heartbeat": time.time()}
+    assert words_of(layout.standing(meta, True, 12)["state"]).strip().endswith("Live")
+    assert layout.standing(meta, True, 1234)["step"] == "step 1,234"
+    assert words_of(layout.standing({"status": "finished"}, False, 3)["state"]).strip().endswith("Finished")
