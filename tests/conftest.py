@@ -20,3 +20,22 @@ def seeded():
 @pytest.fixture
 def run_path(tmp_path):
     return tmp_path / "run.cockpit"
+
+
+@pytest.fixture
+def watch(run_path):
+    """Watch into this test's run file, tracking every step unless told otherwise; closes what is left open."""
+    import cockpitlite
+
+    handles = []
+
+    def watched(optimizer, model=None, **options):
+        if "overhead" not in options:
+            options.setdefault("every", 1)
+        watching = cockpitlite.watch(optimizer, model, **{"run": run_path, **options})
+        handles.append(watching.cockpit)
+        return watching
+
+    yield watched
+    for handle in handles:
+        handle.close()

@@ -31,7 +31,12 @@ def cross_entropies(output, y: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is trained: ``sample_axis`` names the modules whose output has its samples elsewhere than on axis 0."""
+    """What is trained.
+
+    ``sample_axis`` names the modules whose output has its samples elsewhere than on axis 0, ``without_samples`` those
+    whose output has none: their parameters act through the module around them. ``interacting``: samples influence
+    each other, or the loss's weight on one depends on the others. ``shared``: part of the loss flows through no sample.
+    """
 
     name: str
     build: Callable[[], nn.Module]
@@ -40,7 +45,9 @@ class Problem:
     losses: Callable[..., Tensor] = cross_entropies
     forward: Callable[..., object] = classify
     sample_axis: Mapping[str, int] = field(default_factory=dict)
-    interacting: bool = False  # samples influence each other, or the loss's weight on a sample depends on the others
+    without_samples: tuple[str, ...] = ()
+    interacting: bool = False
+    shared: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -302,6 +309,19 @@ class Positioned(nn.Module):
         return self.head(torch.tanh(h).mean(1))
 
 
+class TimeFirst(nn.Module):
+    """The library's transformer layer in its default layout, whose parts all see time on the first axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widen = nn.Linear(3, 6)
+        self.layer = nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(self.widen(x).transpose(0, 1)).mean(0))
+
+
 def dropout_mlp() -> nn.Module:
     return shaken(
         nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Dropout(0.3), nn.Linear(9, 6), nn.Dropout(0.2), nn.Linear(6, 4))
@@ -391,6 +411,58 @@ UNSTEADY = Problem("unsteady", lambda: shaken(Unsteady()), vectors(5, 4), intera
 FOLDED = Problem("folded", lambda: shaken(Folded(sample_major=True)), sequences(4, 3, 3))
 FOLDED_TIME_FIRST = Problem("folded-time-first", lambda: shaken(Folded(sample_major=False)), sequences(4, 3, 3))
 
+POSITIONED = Problem("positioned", lambda: shaken(Positioned(4)), sequences(4, 3, 3), without_samples=("position",))
+POSITIONED_SQUARE = Problem(
+    "positioned, as many places as samples",
+    lambda: shaken(Positioned(6)),
+    sequences(6, 3, 3),
+    without_samples=("position",),
+)
+TIME_FIRST = [
+    Problem(
+        f"transformer layer, {time} places first",
+        lambda: shaken(TimeFirst()),
+        sequences(time, 3, 3),
+        sample_axis={
+            f"layer.{name}": 1 for name in ("self_attn", "norm1", "linear1", "linear2", "norm2", "dropout", "dropout1")
+        },
+    )
+    for time in (4, 6, 12)
+]
+PENALISED = Problem(
+    "penalised",
+    mlp,
+    vectors(5, 4),
+    lambda output, y: F.cross_entropy(output[0], y) + 0.01 * penalty(output[1]),
+    lambda output, y: cross_entropies(output[0], y) + 0.01 * penalty(output[1]),
+    lambda model, x, y: (model(x), model),
+    shared=True,
+)
+
+
+def partly_frozen() -> nn.Module:
+    model = mlp()
+    model[0].requires_grad_(False)
+    return model
+
+
+FROZEN = Problem("frozen", partly_frozen, vectors(5, 4))
+
+
+class Idle(nn.Module):
+    """A layer that no forward uses: its gradient stays None."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = mlp()
+        self.idle = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+IDLE = Problem("idle", Idle, vectors(5, 4))
+
 REQUIRED = [MLP, CNN, RESIDUAL, TRANSFORMER, LSTM, REUSED, FREE]
 FURTHER = [LSTM_TIME_FIRST, VIEWS, ZOO, NORM, RESIDUAL_BIASED, DROPOUT, DROPOUT_TRANSFORMER]
 
@@ -479,6 +551,11 @@ LOSSES = [  # single nodes of the graph: these must always be seen
 ]
 
 COMPOSED = [  # several nodes
+    _regression(
+        "nn.KLDivLoss",
+        lambda o, y: nn.KLDivLoss(reduction="batchmean")(o.log_softmax(1), y.softmax(1)),
+        lambda o, y: F.kl_div(o.log_softmax(1), y.softmax(1), reduction="none").sum(1),
+    ),
     _classes("label smoothing", nn.CrossEntropyLoss(label_smoothing=0.1), smoothed_losses),
     _classes("mean of reduction='none'", lambda o, y: F.cross_entropy(o, y, reduction="none").mean()),
     _classes("gathered by hand", lambda o, y: -o.log_softmax(1)[torch.arange(len(y)), y].mean()),

@@ -14,9 +14,12 @@ from models import (
     LSTM_TIME_FIRST,
     MLP,
     NORM,
+    PENALISED,
+    POSITIONED,
     REQUIRED,
     RESIDUAL,
     RETURNING,
+    TIME_FIRST,
     TRANSFORMER,
     Problem,
 )
@@ -39,7 +42,7 @@ from twins import (
     truth,
 )
 
-ALL = [*REQUIRED, *FURTHER, FOLDED, *LOSSES, *COMPOSED, *RETURNING]
+ALL = [*REQUIRED, *FURTHER, FOLDED, POSITIONED, PENALISED, *TIME_FIRST, *LOSSES, *COMPOSED, *RETURNING]
 STEPS = 3
 
 

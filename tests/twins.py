@@ -9,7 +9,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -262,7 +262,10 @@ def contributions(problem: Problem, model: nn.Module, calls: list[Call], loss: T
         name: torch.zeros(samples, *p.shape, dtype=p.dtype) for name, p in model.named_parameters() if p.requires_grad
     }
     axes = {model.get_submodule(name): axis for name, axis in problem.sample_axis.items()}
-    owned = parameters_to_answer_for(model, {call.module for call in calls})
+    owned = parameters_to_answer_for(
+        model, {call.module for call in calls} - {model.get_submodule(name) for name in problem.without_samples}
+    )
+    calls = [call for call in calls if call.module in owned]
     for call in calls:
         own = [parameter for parameter in owned[call.module] if id(parameter) in names]
         if not own:
@@ -278,6 +281,10 @@ def contributions(problem: Problem, model: nn.Module, calls: list[Call], loss: T
             for parameter, part in zip(own, found, strict=True):
                 if part is not None:
                     parts[names[id(parameter)]][sample] += part
+    if problem.shared:
+        whole = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad], retain_graph=True)
+        for name, gradient in zip(parts, whole, strict=True):
+            parts[name] += (gradient - parts[name].sum(0)) / samples
     return parts
 
 
@@ -334,11 +341,13 @@ class Truth:
     """What a watched run must say: ``series[name][step]``, and ``layers[name][step][layer]``.
 
     ``condition`` widens the tolerance of values that are small differences of large ones, by how much larger they are.
+    ``unweighted`` holds each step's fit for a run that does not know the variances.
     """
 
     series: dict[str, dict[int, float]] = field(default_factory=dict)
     layers: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
     condition: dict[tuple[str, int], float] = field(default_factory=dict)
+    unweighted: dict[int, "Fit"] = field(default_factory=dict)
 
     def put(self, step: int, **readings: float) -> None:
         for name, value in readings.items():
@@ -347,6 +356,15 @@ class Truth:
     def put_layers(self, name: str, step: int, values: Mapping[str, float], total: float) -> None:
         self.put(step, **{name: total})
         self.layers.setdefault(name, {})[step] = dict(values)
+
+
+def without_variances(right: Truth) -> Truth:
+    """Return the truth for a run to which the spread over samples is hidden: the fit is the ratio of its slopes."""
+    series = dict(right.series)
+    series["alpha"] = {step: fit.alpha for step, fit in right.unweighted.items()}
+    series["alpha_curvature"] = {step: fit.curvature for step, fit in right.unweighted.items()}
+    series["alpha_std"] = dict.fromkeys(right.unweighted, math.nan)
+    return replace(right, series=series)
 
 
 def truth(problem: Problem, journey: Journey) -> Truth:
@@ -450,6 +468,7 @@ def put_alpha(found: Truth, index: int, direction: Tensor, one: Evaluation, othe
     samples = [one.losses, other.losses, one.per_sample() @ along, other.per_sample() @ along]
     variances = [x.var().item() / len(x) if len(x) > 1 else math.nan for x in samples]
     fit = fit_parabola(length, observed, variances)
+    found.unweighted[index] = fit_parabola(length, observed, [math.nan] * 4)
     found.put(index, alpha=fit.alpha, alpha_curvature=fit.curvature)
     if fit.curvature > 0:  # a clamped value has no standard error to speak of
         found.put(index, alpha_std=fit.std)
