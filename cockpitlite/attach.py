@@ -144,7 +144,7 @@ class Cockpit:
         names = [instrument.name for instrument in instruments]
         recorder.meta(**described, panel=names, schedule=str(schedule), samples=watched.samples)
         for instrument in instruments:
-            recorder.panel(instrument.placed_panel())
+            recorder.panel(instrument.placed_panel(described["optimizer"]["family"]))
         recorder.event(first, "resume", {"from": first}) if resumed else recorder.event(0, "start", {})
         if watched.model is None:
             for instrument in instruments:

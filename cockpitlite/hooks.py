@@ -35,6 +35,9 @@ class Wish:
     scan: bool = False
 
 
+Shapes = list[torch.Size]  # of the tensors that a call returned
+
+
 @dataclass(frozen=True)
 class Owner:
     """A module whose calls are recorded; ``rerun`` says that its calls may have to be made again."""
@@ -70,11 +73,19 @@ class Capture:
     """
 
     def __init__(
-        self, root: nn.Module | None, owners: Sequence[Owner], parameters: Sequence[nn.Parameter], batch_dim: int
+        self,
+        root: nn.Module | None,
+        owners: Sequence[Owner],
+        parameters: Sequence[nn.Parameter],
+        batch_dim: int,
+        probe: Callable[[Forward, Sequence[Owner], int], Mapping[tuple[str, int], Shapes]],
     ) -> None:
         self.root = root
+        self._probe = probe
+        self._wider: Mapping[tuple[str, int], Shapes] | None = None
+        self._axes: dict[tuple[str, int], tuple[int | None, ...]] = {}
         self.owners = [owner for owner in owners if owner.module is not root]
-        self._own = next((owner for owner in owners if owner.module is root), None)
+        self._own = None if root is None else Owner(root, "", True)
         self._own_entry: _Entry | None = None
         self.parameters = list(parameters)
         self.batch_dim = batch_dim
@@ -155,10 +166,22 @@ class Capture:
             forward.magnitudes = [m for m in map(_magnitude, tensors_in(inputs)) if m is not None]
         self.seen_eval = self.seen_eval or not root.training
         self.forwards.append(forward)
+        if wish.calls and self._wider is None and (forward.samples or 0) > 1:
+            self._look_for_axes(forward)
         if wish.calls:
             self._own_entry = self._entry(root, args, kwargs) if self._own is not None else None
             if not self._children:
                 self._attach_children()
+
+    def _look_for_axes(self, forward: Forward) -> None:
+        """Call the model once with one sample more; our own hooks look away."""
+        self._wider = {}
+        self.busy = True
+        try:
+            every = [*self.owners, *([] if self._own is None else [self._own])]
+            self._wider = self._probe(forward, every, self.batch_dim)
+        finally:
+            self.busy = False
 
     @_guarded
     def _after_forward(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -217,6 +240,7 @@ class Capture:
         if not any(tensor.requires_grad for tensor in outputs):
             return
         forward = self.forwards[-1]
+        folds = _folds_samples(next(tensors_in((args, kwargs)), None), forward.samples)
         call = Call(
             module=owner.module,
             name=owner.name,
@@ -224,11 +248,12 @@ class Capture:
             args=entry.inputs[0],
             kwargs=entry.inputs[1],
             versions=entry.versions,
-            folds=_folds_samples(next(tensors_in((args, kwargs)), None), forward.samples),
+            folds=folds,
             surroundings=entry.surroundings,
             buffers=entry.buffers,
             gradients=[None] * len(outputs),
             backwards=[None] * len(outputs),
+            axes=self._axes_of(owner, forward, outputs, folds),
         )
         if self.wish.scan:
             call.magnitude = _magnitude(outputs[0])
@@ -236,6 +261,24 @@ class Capture:
         for position, tensor in enumerate(outputs):
             if tensor.requires_grad:
                 self._tap(call, position, tensor)
+
+    def _axes_of(
+        self, owner: Owner, forward: Forward, outputs: Sequence[Tensor], folds: bool
+    ) -> tuple[int | None, ...]:
+        """Return which axis of each output counts samples."""
+        key = owner.name, sum(call.module is owner.module for call in forward.calls)
+        if key not in self._axes or len(self._axes[key]) != len(outputs):
+            wider = (self._wider or {}).get(key)
+            samples = forward.samples or 0
+            if wider is not None and len(wider) == len(outputs):
+                pairs = zip(outputs, wider, strict=True)
+                self._axes[key] = tuple(_grown_axis(out.shape, more, samples) for out, more in pairs)
+            else:
+                self._axes[key] = tuple(_only_axis(out.shape, samples) for out in outputs)
+        return tuple(
+            axis if axis is None or out.shape[axis] == forward.samples or (axis == 0 and folds) else None
+            for axis, out in zip(self._axes[key], outputs, strict=True)
+        )
 
     def _tap(self, call: Call, position: int, output: Tensor) -> None:
         """Record the gradient of an output; an in-place operation on a view moves it to the view's base."""
@@ -330,6 +373,24 @@ class Capture:
 
     def _gradient_copy(self) -> list[Tensor | None]:
         return [None if p.grad is None else _dense(p.grad.detach()).clone() for p in self.parameters]
+
+
+def _grown_axis(shape: torch.Size, wider: Sequence[int], samples: int) -> int | None:
+    """Return the one axis that grew by a sample's share when the batch grew by a sample."""
+    if len(shape) != len(wider):
+        return None
+    grown = [axis for axis, (size, more) in enumerate(zip(shape, wider, strict=True)) if size != more]
+    if len(grown) != 1 or shape[grown[0]] * (samples + 1) != wider[grown[0]] * samples:
+        return None
+    return grown[0]
+
+
+def _only_axis(shape: torch.Size, samples: int) -> int | None:
+    """Return the one axis as long as the batch, or the first where it holds several rows of each sample."""
+    fitting = [axis for axis, size in enumerate(shape) if size == samples]
+    if fitting:
+        return fitting[0] if len(fitting) == 1 else None
+    return 0 if samples and len(shape) and shape[0] % samples == 0 else None
 
 
 @dataclass
@@ -516,6 +577,24 @@ def hooks_bypassed(root: nn.Module) -> Iterator[None]:
     finally:
         for module, attribute, hooks in saved:
             object.__setattr__(module, attribute, hooks)
+
+
+@contextlib.contextmanager
+def recorded_shapes(owners: Sequence[Owner]) -> Iterator[dict[tuple[str, int], Shapes]]:
+    """Record the output shapes of the owners' calls inside, by owner and how often it was called before."""
+    found: dict[tuple[str, int], Shapes] = {}
+    handles: list[RemovableHandle] = []
+
+    def record(name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        found[name, sum(key[0] == name for key in found)] = [tensor.shape for tensor in tensors_in(output)]
+
+    try:
+        hooks = [(owner.module, functools.partial(record, owner.name)) for owner in owners]
+        handles += [module.register_forward_hook(hook) for module, hook in hooks]
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _computes_parameters(hook: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import typing
@@ -38,7 +39,8 @@ class Instrument(ABC):
     once per tracked step however many instruments demand them. ``read`` returns a scalar tensor, a number or a
     :class:`Layered`, stored under the instrument's name, or a mapping of reading names to these. It must not wait for
     the device: no ``.item()``, no ``float(tensor)``, no branch on a tensor's value. It may raise
-    :class:`cockpitlite.statistics.Unavailable` with a reason for the user; any other error switches it off.
+    :class:`cockpitlite.statistics.Unavailable` with a reason for the user; any other error switches it off. ``healthy``
+    may give the panel a healthy range by optimizer family (``sgd``, ``momentum``, ``adam``).
     """
 
     panel: ClassVar[Panel]
@@ -46,6 +48,7 @@ class Instrument(ABC):
     preset: ClassVar[Preset | None] = None
     on_diagnosis_schedule: ClassVar[bool] = False
     order: ClassVar[int] = 100
+    healthy: ClassVar[Mapping[str, tuple[float | None, float | None]]] = {}
     _demands: ClassVar[dict[str, type[Statistic]] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -89,6 +92,7 @@ class Instrument(ABC):
         """Whether it cannot be read without the model."""
         return any(kind.needs_model for kind in self.demands().values())
 
-    def placed_panel(self) -> Panel:
-        """Return the panel under the instrument's name."""
-        return self.panel.named(self.name)
+    def placed_panel(self, family: str) -> Panel:
+        """Return the panel under the instrument's name, with the healthy range of an optimizer family, if any."""
+        panel = self.panel.named(self.name)
+        return dataclasses.replace(panel, healthy=self.healthy.get(family, panel.healthy))

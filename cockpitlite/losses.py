@@ -78,6 +78,20 @@ def sample_losses(backward: Backward, loss_fn: Any) -> Tensor:
             return _by_function(backward, loss_fn, samples)
 
 
+def has_shared_term(backward: Backward) -> bool:
+    """Whether the loss has a term besides those of samples that has a gradient: a penalty on the parameters."""
+    if backward.given is None or backward.trace is None:
+        return False
+    road = backward.trace.road_to(backward.given)
+    known = {id(output) for forward in backward.forwards for output in forward.outputs}
+    for operation in road:
+        foreign = [tensor for tensor in operation.inputs if id(tensor) not in known]
+        if any(tensor.dim() == 0 and tensor.requires_grad and not tensor.is_leaf for tensor in foreign):
+            return True
+        known.update(id(result) for result in operation.results)
+    return False
+
+
 def _observed(backward: Backward, losses: Tensor, samples: int) -> Tensor:
     if losses.shape != (samples,):
         raise Unseen(f"observe() was given losses of shape {tuple(losses.shape)} for a batch of {samples}")

@@ -38,7 +38,8 @@ class Surroundings:
 class Call:
     """One call of a module that owns parameters, and the gradient of what it returned.
 
-    ``gradients`` has one entry per tensor among the outputs, ``None`` until (or unless) a gradient arrives. The output
+    ``gradients`` has one entry per tensor among the outputs, ``None`` until (or unless) a gradient arrives; ``axes``
+    says which axis of each counts samples (or rows of samples one after another), None where none does. The output
     itself is never held: it would keep the record alive through its own hooks for ever. ``magnitude`` is the largest
     magnitude in it, where that was asked for.
     """
@@ -54,12 +55,19 @@ class Call:
     buffers: Mapping[str, Tensor]
     gradients: list[Tensor | None]
     backwards: list[int | None]
+    axes: tuple[int | None, ...]
     magnitude: Tensor | None = None
 
     @property
     def arrived(self) -> bool:
         """Whether any gradient has reached this call."""
         return any(gradient is not None for gradient in self.gradients)
+
+    @property
+    def divisible(self) -> bool:
+        """Whether what reached this call can be divided among the samples."""
+        reached = zip(self.axes, self.gradients, strict=True)
+        return self.forward.samples == 1 or all(axis is not None for axis, gradient in reached if gradient is not None)
 
     @property
     def intact(self) -> bool:

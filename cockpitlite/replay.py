@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.stateless import _reparametrize_module
 
 from cockpitlite.hooks import hooks_bypassed
+from cockpitlite.losses import has_shared_term
 from cockpitlite.records import Backward, Call, Surroundings
 from cockpitlite.trace import walk
 from cockpitlite.tree import tensors_in
@@ -48,6 +49,11 @@ def loss_gradient(
         raise NotReplayable("the loss of this step was not seen, so it cannot be evaluated again")
     if not all(forward.intact for forward in backward.forwards):
         raise NotReplayable("the batch was overwritten in place during the step, so it cannot be evaluated again")
+    if has_shared_term(backward):
+        raise NotReplayable(
+            "the loss has a term that was computed from the parameters outside of the model, such as a penalty, and "
+            "how it was computed was not seen"
+        )
     leaves = [value.detach().requires_grad_(value.is_floating_point()) for value in values]
     substitutes = {id(parameter): leaf for parameter, leaf in zip(parameters, leaves, strict=True)}
     known: dict[int, Tensor] = dict(substitutes)
@@ -84,8 +90,9 @@ def rerun(call: Call, substitutes: Mapping[int, Tensor]) -> Iterator[list[Tensor
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
         stack.enter_context(surrounded(call.surroundings))
-        stack.enter_context(substituted(call.module, substitutes, call.buffers))
-        yield list(tensors_in(call.module(*call.args, **call.kwargs)))
+        module = bare(call.module)
+        stack.enter_context(substituted(module, substitutes, call.buffers))
+        yield list(tensors_in(module(*call.args, **call.kwargs)))
 
 
 @contextlib.contextmanager

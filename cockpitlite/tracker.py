@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cockpitlite.axes import shapes_with_one_more
 from cockpitlite.hooks import Capture, Owner, Wish, attach_to_steps
 from cockpitlite.instrument import Instrument
 from cockpitlite.plan import Plan, Program, work_out
@@ -121,7 +122,9 @@ class Tracker:
             self.reasons["contributions"] = watched.opaque
         wants_origin = any(instrument.name == "distance" for instrument in self.instruments)
         self._origin = [p.detach().clone() for p in watched.parameters] if wants_origin else None
-        self.capture = Capture(watched.hooked, watched.owners, watched.parameters, watched.batch_dim)
+        self.capture = Capture(
+            watched.hooked, watched.owners, watched.parameters, watched.batch_dim, shapes_with_one_more
+        )
         self._handles = attach_to_steps(
             watched.optimizer, self._before_step, self._leave_step, lambda: self.capture.aborted
         )
@@ -296,6 +299,7 @@ class Tracker:
             readings = instrument.read(**{name: supply(kind) for name, kind in demands.items()})
         except Unavailable as reason:
             self._unavailable(instrument.name, str(reason))
+            block.readings += [(name, at, float("nan")) for name in reason.undefined]
             return
         except Exception as error:
             self.instruments.remove(instrument)

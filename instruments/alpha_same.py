@@ -1,5 +1,7 @@
 """The normalized step length with both ends on the step's own batch."""
 
+from typing import ClassVar
+
 from cockpitlite.instrument import Instrument, Readings
 from cockpitlite.panel import Panel
 from cockpitlite.statistics import SameBatchSlopes
@@ -25,6 +27,7 @@ class AlphaSame(Instrument):
     preset = "economy"
     on_diagnosis_schedule = True
     order = 21
+    healthy: ClassVar = {"sgd": (-0.5, 0.4), "momentum": (-0.8, 0.1), "adam": (-0.95, -0.2)}  # good runs, steps 0 to 50
 
     def read(self, slopes: SameBatchSlopes) -> Readings:
         """Return the ratio and both slopes."""

@@ -38,4 +38,4 @@ class GradNormClipped(Instrument):
 
     def read(self, gradient: ClippedGradient) -> Readings:
         """Return the norms."""
-        return Layered(gradient.norms.norm(), gradient.names, gradient.norms)
+        return Layered(gradient.total, gradient.names, gradient.norms)

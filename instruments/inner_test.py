@@ -23,6 +23,6 @@ class InnerTest(Instrument):
     def read(self, mean: MeanGradient, projections: PerSampleProjections) -> Readings:
         """Return the relative error along the mean gradient."""
         if projections.samples < 2:
-            raise Unavailable("the spread over samples is not defined for a batch of one")
+            raise Unavailable("the spread over samples is not defined for a batch of one", undefined=("inner_test",))
         pairs = projections.samples * (projections.samples - 1)
         return (projections.deviation / (pairs * mean.squared_norm.square())).sqrt()

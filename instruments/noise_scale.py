@@ -29,7 +29,10 @@ class NoiseScale(Instrument):
     def read(self, mean: MeanGradient, norms: PerSampleNorms) -> Readings:
         """Return the ratio and its parts."""
         if norms.samples < 2:
-            raise Unavailable("the spread over samples is not defined for a batch of one")
+            raise Unavailable(
+                "the spread over samples is not defined for a batch of one",
+                undefined=("noise_scale", "noise_trace", "grad_signal"),
+            )
         trace = norms.deviation / (norms.samples - 1)
         signal = mean.squared_norm - trace / norms.samples
         return {"noise_scale": trace / signal, "noise_trace": trace, "grad_signal": signal}

@@ -25,6 +25,6 @@ class NormTest(Instrument):
     def read(self, mean: MeanGradient, norms: PerSampleNorms) -> Readings:
         """Return the relative error."""
         if norms.samples < 2:
-            raise Unavailable("the spread over samples is not defined for a batch of one")
+            raise Unavailable("the spread over samples is not defined for a batch of one", undefined=("norm_test",))
         pairs = norms.samples * (norms.samples - 1)
         return (norms.deviation / (pairs * mean.squared_norm)).clamp(min=0).sqrt()

@@ -23,7 +23,7 @@ class OrthoTest(Instrument):
     def read(self, mean: MeanGradient, norms: PerSampleNorms, projections: PerSampleProjections) -> Readings:
         """Return the relative error across the mean gradient."""
         if norms.samples < 2:
-            raise Unavailable("the spread over samples is not defined for a batch of one")
+            raise Unavailable("the spread over samples is not defined for a batch of one", undefined=("ortho_test",))
         pairs = norms.samples * (norms.samples - 1)
         across = norms.deviation - projections.deviation / mean.squared_norm
         return (across / (pairs * mean.squared_norm)).clamp(min=0).sqrt()

@@ -6,11 +6,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cockpitlite.records import Call
 from cockpitlite.replay import NotReplayable, rerun
-from cockpitlite.statistics.rule import CHUNK, Reduced, Rule, by_sample, joined, own_parameters, reduce_contributions
+from cockpitlite.statistics.rule import CHUNK, Reduced, Rule, joined, own_parameters, reduce_contributions
 from cockpitlite.statistics.step import Unavailable
 
 
@@ -73,23 +73,15 @@ class GenericRule(Rule):
 
 def _masked(call: Call, position: int, gradient: Tensor, samples: int, indices: Tensor) -> Tensor:
     """Return ``[sample, *output]``: the output gradient with all rows but one sample's set to zero."""
-    axis = _sample_axis(call.module, position)
-    rows = by_sample(call, gradient, samples, axis)  # [sample, row, ...]
-    some = indices.to(rows.device)
-    masked = rows.new_zeros(len(some), *rows.shape)
-    masked[torch.arange(len(some), device=rows.device), some] = rows[some]
-    if gradient.shape[axis] == samples:
-        return masked.squeeze(2).movedim(1, 1 + axis)
-    return masked.flatten(1, 2)
-
-
-def _sample_axis(module: nn.Module, position: int) -> int:
-    """Return which axis of an output is the batch: recurrent and attention layers have their own convention."""
-    if isinstance(module, nn.RNNBase):
-        return 1 if position > 0 or not module.batch_first else 0
-    if isinstance(module, nn.MultiheadAttention):
-        return 0 if position > 0 or module.batch_first else 1
-    return 0
+    axis = call.axes[position]
+    if samples == 1 or axis is None:
+        return gradient.unsqueeze(0)
+    rows_each = gradient.shape[axis] // samples
+    owners = torch.arange(gradient.shape[axis], device=gradient.device) // rows_each
+    mask = indices.to(gradient.device)[:, None] == owners  # [sample, row]
+    shape = [1] * gradient.dim()
+    shape[axis] = -1
+    return gradient * mask.reshape(len(indices), *shape)
 
 
 def _products(

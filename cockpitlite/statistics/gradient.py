@@ -34,8 +34,7 @@ class MeanGradient(Statistic):
     @cached_property
     def norms(self) -> Tensor:
         """‖g‖ per parameter, ``[parameter]``; NaN where a parameter got no gradient."""
-        missing = torch.tensor(self.missing).to(self._norms.device, non_blocking=True)
-        return self._norms.masked_fill(missing, torch.nan) if any(self.missing) else self._norms
+        return _without(self._norms, self.missing)
 
     @cached_property
     def squared_norm(self) -> Tensor:
@@ -49,10 +48,14 @@ class MeanGradient(Statistic):
 
 @dataclass(frozen=True)
 class ClippedGradient(Statistic):
-    """The gradient as the optimizer saw it: clipped, if it was; ``norms`` per watched parameter, ``[parameter]``."""
+    """The gradient as the optimizer saw it: clipped, if it was.
+
+    ``norms`` per watched parameter, ``[parameter]``, NaN for one that got none; ``total`` is the norm over all.
+    """
 
     names: Sequence[str]
     norms: Tensor
+    total: Tensor
 
     @classmethod
     def of(cls, supply: Supply) -> Self:
@@ -60,4 +63,12 @@ class ClippedGradient(Statistic):
         step = supply.step
         if step.clipped is None:
             raise Unavailable("the optimizer was given a closure, so the gradient it used was not seen")
-        return cls(step.names, norms(step.clipped))
+        each = norms(step.clipped)
+        return cls(step.names, _without(each, step.missing), each.norm())
+
+
+def _without(each: Tensor, missing: Sequence[bool]) -> Tensor:
+    """Return norms with NaN for what is missing."""
+    if not any(missing):
+        return each
+    return each.masked_fill(torch.tensor(missing).to(each.device, non_blocking=True), torch.nan)

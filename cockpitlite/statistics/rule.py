@@ -64,21 +64,19 @@ class Rule(ABC):
         """Return Σ c_n of each named parameter, computed from the records, for the check against the gradient."""
 
 
-def by_sample(call: Call, tensor: Tensor, samples: int, axis: int = 0) -> Tensor:
-    """Return a recorded tensor as ``[sample, row, ...]``; rows are what the layer made of one sample's share.
+def by_sample(call: Call, tensor: Tensor, samples: int) -> Tensor:
+    """Return an input or output gradient of a divisible call as ``[sample, row, ...]``.
 
-    A tensor whose first axis is the batch has one row a sample. Where the layer was given k·N rows, they are k rows of
-    each sample if the reshape that made them was seen to be sample-major; otherwise this raises Unavailable.
+    Rows are what the layer made of one sample's share: one where an axis is the batch, k where the first axis has k·N
+    rows, which were seen to be sample-major.
     """
-    size = tensor.shape[axis] if tensor.dim() > axis else -1
-    if size == samples:
+    if samples == 1:
+        return tensor.unsqueeze(0)
+    axis = call.axes[0]
+    assert axis is not None
+    if tensor.shape[axis] == samples:
         return tensor.movedim(axis, 0).unsqueeze(1)
-    if call.folds and axis == 0 and size > 0 and size % samples == 0:
-        return tensor.unflatten(0, (samples, size // samples))
-    raise Unavailable(
-        f"layer {call.name!r} saw {size} rows for {samples} samples, and which row belongs to which sample was not "
-        "seen; pass batch_dim if the batch is not the first axis"
-    )
+    return tensor.unflatten(0, (samples, tensor.shape[0] // samples))
 
 
 def chosen_rows(tensor: Tensor, chosen: Tensor | None) -> Tensor:
@@ -110,8 +108,8 @@ def reduce_contributions(
     """Reduce ``[sample, *parameter]`` contributions that were built in full."""
     parts = []
     for name, each in contributions.items():
-        flat = each.flatten(1)
-        projected = directions[name].flatten(1).to(flat.dtype) @ flat.T
+        flat = each.reshape(len(each), -1)
+        projected = directions[name].reshape(-1, flat.shape[1]).to(flat.dtype) @ flat.T
         parts.append(Reduced(flat.square().sum(1) if squares else None, projected))
     total = parts[0]
     for part in parts[1:]:

@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from cockpitlite.losses import has_shared_term
 from cockpitlite.records import Backward, Call
 from cockpitlite.statistics.convolution import ConvolutionRule
 from cockpitlite.statistics.generic import GenericRule
@@ -16,7 +17,7 @@ from cockpitlite.statistics.gradient import MeanGradient
 from cockpitlite.statistics.linear import LinearRule
 from cockpitlite.statistics.rule import Reduced, Rule, joined, reduce_contributions
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
-from cockpitlite.statistics.step import Step, Unavailable, widest
+from cockpitlite.statistics.step import Step, Unavailable, inner, widest
 
 _GENERIC = GenericRule()
 _CONVOLUTION = ConvolutionRule()
@@ -54,14 +55,13 @@ class SampleReductions(Statistic):
             raise Unavailable(step.reasons["contributions"])
         directions = _directions(step, supply.wants)
         squares = Want.SQUARES in supply.wants
+        shared = _shared(step)
+        reduced = _reduce(step, [*directions.values(), *([] if shared is None else [shared])], squares)
+        if shared is not None:
+            reduced = _with_shared(reduced, shared, list(directions.values()), step.samples)
         total = step.samples
-        parts = [
-            _reduce_backward(step, backward, chosen, list(directions.values()), squares)
-            for backward, chosen in zip(step.backwards, step.chosen, strict=True)
-        ]
-        whole = joined(parts)
-        projected = step.trusted("contributions", widest(whole.projected) * total)
-        squared = None if whole.squared is None else step.trusted("contributions", widest(whole.squared) * total**2)
+        projected = step.trusted("contributions", widest(reduced.projected) * total)
+        squared = None if reduced.squared is None else step.trusted("contributions", widest(reduced.squared) * total**2)
         return cls(squared, dict(zip(directions, projected, strict=True)))
 
     def on(self, want: Want) -> Tensor:
@@ -157,6 +157,7 @@ def _shares(step: Step, backward: Backward) -> list[_Share]:
     calls: dict[nn.Module, list[Call]] = {}
     for call in backward.calls:
         calls.setdefault(call.module, []).append(call)
+    calls = {module: made for module, made in calls.items() if all(call.divisible for call in made)}
     owned = {module: _own(module, positions) for module in calls}
     covered = {index for names in owned.values() for index in names.values()}
     for index in sorted(set(positions.values()) - covered):
@@ -179,7 +180,8 @@ def _nearest(step: Step, index: int, calls: Mapping[nn.Module, Sequence[Call]]) 
                 found = module, name
     if found is None:
         raise Unavailable(
-            f"parameter {step.names[index]!r} got a gradient, but no call of a module that holds it was seen"
+            f"the gradient of parameter {step.names[index]!r} did not come through a seen call whose output has rows "
+            "for each sample; pass batch_dim if the batch is not the first axis of the model's inputs"
         )
     return found
 
@@ -187,6 +189,32 @@ def _nearest(step: Step, index: int, calls: Mapping[nn.Module, Sequence[Call]]) 
 def _rule_of(module: nn.Module, names: Mapping[str, int]) -> Rule:
     foreign = any("." in name for name in names)
     return _GENERIC if foreign or is_generic(module) else rule_for(type(module))
+
+
+def _reduce(step: Step, directions: Sequence[Sequence[Tensor]], squares: bool) -> Reduced:
+    """Return norms and projections of c_n, the samples of all backwards one after another."""
+    if not step.samples:
+        raise Unavailable("the batch is empty")
+    passes = zip(step.backwards, step.chosen, strict=True)
+    return joined([_reduce_backward(step, backward, chosen, directions, squares) for backward, chosen in passes])
+
+
+def _shared(step: Step) -> list[Tensor] | None:
+    """Return what of the gradient flows through no sample, where the loss has such a term; unsigned, per parameter."""
+    if not any(has_shared_term(backward) for backward in step.backwards):
+        return None
+    gradient = zip(step.gradient, step.signs, _sums(step), strict=True)
+    return [g * sign - explained for g, sign, explained in gradient]
+
+
+def _with_shared(reduced: Reduced, shared: list[Tensor], directions: Sequence[list[Tensor]], samples: int) -> Reduced:
+    """Give each sample its N-th part of what they share; the last projection of ``reduced`` is the one on that."""
+    along = torch.stack([inner(shared, direction) for direction in directions]).to(reduced.projected)
+    projected = reduced.projected[:-1] + along[:, None] / samples
+    if reduced.squared is None:
+        return Reduced(None, projected)
+    own = inner(shared, shared).to(reduced.squared) / samples**2
+    return Reduced(reduced.squared + 2 * reduced.projected[-1] / samples + own, projected)
 
 
 def _reduce_backward(
@@ -230,8 +258,21 @@ def _reduce_backward(
 def accounted(step: Step) -> Tensor:
     """Return, per watched parameter, ‖Σ c_n − g‖ relative to ‖g‖ and to what rounding explains, shape ``[parameter]``.
 
-    The check that the records account for the whole gradient; up to 1 is right.
+    The check that the records account for the whole gradient; up to 1 is right. Where the loss has a term of its own
+    on the parameters, the rest is that term's.
     """
+    sums = [each * sign for each, sign in zip(_sums(step), step.signs, strict=True)]
+    if any(has_shared_term(backward) for backward in step.backwards):
+        return torch.zeros(len(sums), device=sums[0].device)
+    lowest = torch.float16 if any(_low_precision(backward) for backward in step.backwards) else sums[0].dtype
+    tolerance = 50 * torch.finfo(lowest).eps ** 0.75
+    largest = torch.stack([gradient.abs().max() for gradient in step.gradient])
+    gaps = torch.stack([(a - b).abs().max() for a, b in zip(sums, step.gradient, strict=True)])
+    return gaps / (tolerance * (largest + 1e-3 * largest.max()) + torch.finfo(sums[0].dtype).tiny)
+
+
+def _sums(step: Step) -> list[Tensor]:
+    """Return Σ c_n of each watched parameter from the records, unscaled, without the sign of ``maximize``."""
     if not step.samples:
         raise Unavailable("the batch is empty")
     sums = [torch.zeros_like(gradient) for gradient in step.gradient]
@@ -242,13 +283,8 @@ def accounted(step: Step) -> Tensor:
         for share in _shares(step, backward):
             for name, part in share.rule.total(share.calls, list(share.parameters), samples, values).items():
                 index = share.parameters[name]
-                scaled = part if backward.scale is None else part / backward.scale
-                sums[index] = sums[index] + scaled * step.signs[index]
-    lowest = torch.float16 if any(_low_precision(backward) for backward in step.backwards) else sums[0].dtype
-    tolerance = 50 * torch.finfo(lowest).eps ** 0.75
-    largest = torch.stack([gradient.abs().max() for gradient in step.gradient])
-    gaps = torch.stack([(a - b).abs().max() for a, b in zip(sums, step.gradient, strict=True)])
-    return gaps / (tolerance * (largest + 1e-3 * largest.max()) + torch.finfo(sums[0].dtype).tiny)
+                sums[index] = sums[index] + (part if backward.scale is None else part / backward.scale)
+    return sums
 
 
 def _low_precision(backward: Backward) -> bool:

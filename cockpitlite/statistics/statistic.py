@@ -60,6 +60,8 @@ class Supply:
                 self._known[kind] = kind.of(self)
             except Unavailable as reason:
                 self._known[kind] = reason
+            except Exception as error:  # what needs nothing of it goes on
+                self._known[kind] = Unavailable(f"it could not be computed: {type(error).__name__}: {error}")
         found = self._known[kind]
         if isinstance(found, Unavailable):
             raise found

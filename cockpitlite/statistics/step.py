@@ -14,7 +14,14 @@ from cockpitlite.records import Backward
 
 
 class Unavailable(Exception):
-    """A statistic or a reading cannot be had; the message is the reason a user reads."""
+    """A statistic or a reading cannot be had; the message is the reason a user reads.
+
+    ``undefined`` names readings that are NaN for this reason, rather than missing.
+    """
+
+    def __init__(self, reason: str, undefined: Sequence[str] = ()) -> None:
+        super().__init__(reason)
+        self.undefined = tuple(undefined)
 
 
 @dataclass(frozen=True)
