@@ -1,0 +1,118 @@
+"""The rule engine: asks every rule, leaves out what another finding explains, and puts the root cause first."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from cockpitlite.diagnosis import blow_up, descent, nonfinite, step_length, structure
+from cockpitlite.diagnosis.finding import Finding
+from cockpitlite.diagnosis.readings import Readings, Unjudged
+from cockpitlite.diagnosis.rule import Rule
+from cockpitlite.diagnosis.window import windows
+from cockpitlite.store import Run, load
+
+# In the order in which they are asked: faults before the learning rate, too large before too small.
+THEMES: tuple[ModuleType, ...] = (nonfinite, structure, descent, blow_up, step_length)
+RULES: tuple[Rule, ...] = tuple(thing for theme in THEMES for thing in vars(theme).values() if isinstance(thing, Rule))
+
+_SEVERITIES = ("error", "warning", "info")
+_EVENTS = ("nonfinite", "parameters", "settings", "resume")
+_MOST_EVENTS = 100  # of one kind, as occasions to look back at
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What stands at a step, most likely root cause first, and why which rules could not judge."""
+
+    findings: list[Finding]
+    unjudged: dict[str, str]
+
+
+def diagnose(run: Run | str | Path, history: bool = False) -> list[Finding]:
+    """Return what stands at the end of a run, the most likely root cause first.
+
+    A finding that another one explains is left out. ``history`` adds the findings that have cleared, each with the step
+    by which it had (``until``). An empty list means that nothing was found; :func:`unjudged` says what could not be
+    looked for. Raises what :func:`cockpitlite.load` raises.
+    """
+    readings = Readings(run if isinstance(run, Run) else load(run))
+    standing = judge(readings).findings
+    return standing + cleared(readings) if history else standing
+
+
+def unjudged(run: Run | str | Path) -> dict[str, str]:
+    """Return the codes of the rules that could not judge a run, with the reason for each."""
+    return judge(Readings(run if isinstance(run, Run) else load(run))).unjudged
+
+
+def judge(readings: Readings) -> Judgement:
+    """Ask every rule what stands at the step ``readings.now``."""
+    found: list[tuple[Rule, Finding]] = []
+    reasons: dict[str, str] = {}
+    if readings.now < 0:
+        return Judgement([], {rule.code: "no step has been recorded yet" for rule in RULES})
+    for rule in RULES:
+        if any(rule.silenced(other.code, _is_fault(other, finding)) for other, finding in found):
+            continue
+        try:
+            for name in rule.needs:
+                readings.require(name)
+            with np.errstate(all="ignore"):  # numbers of a run that diverges may overflow
+                finding = rule.judge(readings)
+        except Unjudged as reason:
+            reasons[rule.code] = str(reason)
+            continue
+        if finding is not None:
+            found.append((rule, finding))
+    return Judgement(_ordered(found), reasons)
+
+
+def cleared(readings: Readings) -> list[Finding]:
+    """Return the findings that stood earlier in the run and do not stand any more, in the order they began."""
+    past: list[Finding] = []
+    standing: dict[str, Finding] = {}
+    for step in occasions(readings):
+        now = {finding.code: finding for finding in judge(readings.at(step)).findings}
+        past += [dataclasses.replace(standing[code], until=step) for code in standing if code not in now]
+        standing = {
+            code: dataclasses.replace(finding, since=min(finding.since, standing.get(code, finding).since))
+            for code, finding in now.items()
+        }
+    return sorted(past, key=lambda finding: (finding.since, finding.code))
+
+
+def occasions(readings: Readings) -> list[int]:
+    """Return the steps at which a finding may have come or gone: after measured stretches, at events, and now."""
+    steps = {readings.now} if readings.now >= 0 else set()
+    with contextlib.suppress(Unjudged):
+        steps |= {window.last for window in readings.derived(windows)}
+    for kind in _EVENTS:
+        steps |= {event.step for event in readings.events(kind)[:_MOST_EVENTS]}
+    if readings.has("loss"):
+        at, losses = readings.series("loss")
+        steps |= {int(step) for step in at[~np.isfinite(losses)][:_MOST_EVENTS]}
+    return sorted(steps)
+
+
+def _is_fault(rule: Rule, finding: Finding) -> bool:
+    return rule.fault and finding.severity != "info"
+
+
+def _ordered(found: list[tuple[Rule, Finding]]) -> list[Finding]:
+    """Put errors before warnings before notes, a blow-up before the NaN it led to, verdicts before structural notes."""
+    blown = next((finding.since for rule, finding in found if rule.code == "R1"), math.inf)
+
+    def place(entry: tuple[Rule, Finding]) -> tuple[int, bool, bool, int]:
+        rule, finding = entry
+        follows = rule.code == "R0" and blown < finding.since
+        note_on_structure = rule.fault and finding.severity == "info"
+        return _SEVERITIES.index(finding.severity), follows, note_on_structure, RULES.index(rule)
+
+    return [finding for _, finding in sorted(found, key=place)]

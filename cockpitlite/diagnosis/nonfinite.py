@@ -1,0 +1,177 @@
+"""Rules about numbers that are no numbers: the first NaN or infinity, and what broke there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cockpitlite.diagnosis import thresholds as t
+from cockpitlite.diagnosis.course import limit, peak, start
+from cockpitlite.diagnosis.finding import Evidence, Finding
+from cockpitlite.diagnosis.readings import Readings, Unjudged
+from cockpitlite.diagnosis.rule import rule
+from cockpitlite.diagnosis.words import number, times
+from cockpitlite.store import Event, Steps, Values
+
+_SURVIVED = 3  # finite losses in a row that end an episode of non-finite ones
+
+# What broke, where first seen there: what it means, and what to look at.
+_PLACES = {
+    "input": ("in the input of the model", "Look at the data: this batch holds NaN or infinite values."),
+    "parameter": (
+        "in the parameter {layer}, before the batch was seen",
+        "The step before broke it, or it was set from outside: look at the update of that step.",
+    ),
+    "forward": (
+        "in the output of {layer}",
+        "Its input was finite: look in this layer for log(0), a division by 0, or the overflow of a 16-bit number.",
+    ),
+    "loss": (
+        "in the loss",
+        "The model's output was finite: look in the loss for log(0), a division by 0, or targets that are not finite.",
+    ),
+    "gradient": (
+        "in the gradient of {layer}",
+        "The loss was finite: look in the backward pass for the root or the norm of 0, a division by a tiny number, or "
+        "the overflow of a 16-bit number.",
+    ),
+    "update": (
+        "in the update of {layer}",
+        "The gradient was finite: look at the optimizer's settings (eps, learning rate, weight decay) and its state.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Episode:
+    """A stretch of steps with non-finite values that is not over: its first step, and the first place found in it."""
+
+    step: int
+    found: Event | None
+
+    @property
+    def what(self) -> str:
+        """The kind of place, empty where none was found."""
+        return "" if self.found is None else str(self.found.data.get("what"))
+
+    @property
+    def place(self) -> str:
+        """The place in words, empty where none was found."""
+        layer = None if self.found is None else self.found.data.get("layer")
+        return _PLACES.get(self.what, ("", ""))[0].format(layer=layer or "a layer")
+
+
+@rule("R0", fault=True)
+def nonfinite(readings: Readings) -> Finding | None:
+    """A NaN or infinite value has appeared, and training has not got rid of it.
+
+    Names the first place in the order inputs, parameters, outputs of the layers, loss, gradients, updates. Where the
+    loss had risen far or the steps had become longer than a tenth of the weights before, too large a learning rate is
+    named as the likely cause. Silent once three finite losses in a row have followed; the history keeps it.
+    """
+    if not readings.events("nonfinite"):
+        readings.require("loss")
+    episode = _episode(readings)
+    if episode is None:
+        return None
+    cause = _cause(readings.at(episode.step - 1)) if episode.what != "input" else ""
+    return Finding(
+        code="R0",
+        severity="error",
+        confidence=1.0,
+        title=f"Non-finite values since step {episode.step:,}" + (f", first {episode.place}" if episode.place else ""),
+        explanation=f"{_story(episode)} {cause}".strip(),
+        evidence=_losses_around(readings, episode.step),
+        suggestion=_remedy(episode, bool(cause)),
+        lr_factor=float(t.AFTER_NONFINITE) if cause else None,
+        since=episode.step,
+    )
+
+
+def _episode(readings: Readings) -> _Episode | None:
+    steps, losses = _losses(readings)
+    finite = steps[np.isfinite(losses)]
+    events = readings.events("nonfinite")
+    marks = np.union1d(steps[~np.isfinite(losses)], np.array([event.step for event in events], dtype=np.int64))
+    if not len(marks) or (len(finite) - np.searchsorted(finite, marks[-1], "right") >= _SURVIVED and _moves(readings)):
+        return None
+    healthy = np.searchsorted(finite, marks[1:], "left") - np.searchsorted(finite, marks[:-1], "right")
+    begin = int(marks[int(np.max(np.flatnonzero(healthy >= _SURVIVED), initial=-1)) + 1])
+    return _Episode(begin, next((event for event in events if event.step >= begin), None))
+
+
+def _moves(readings: Readings) -> bool:
+    """Whether the last known step was finite, as it is not while a parameter is NaN, even an unused one."""
+    _, sizes = readings.recent("update_size", 1) if readings.has("update_size") else (None, np.zeros(1))
+    return bool(np.all(np.isfinite(sizes)))
+
+
+def _story(episode: _Episode) -> str:
+    step, found = episode.step, episode.found
+    if found is None:
+        return f"The loss of step {step:,} is not a finite number. No later step was searched for where that began."
+    sample = found.data.get("sample")
+    where = (episode.place or "found") + ("" if sample is None else f", sample {sample} of the batch")
+    if found.step == step:
+        return f"The first NaN or infinite value of step {step:,} was {where}."
+    return (
+        f"The loss of step {step:,} is not a finite number. The step itself was not searched; in step {found.step:,} "
+        f"the first such value was {where}."
+    )
+
+
+def _remedy(episode: _Episode, by_rate: bool) -> str:
+    advice = _PLACES.get(episode.what, ("", "Look at the batch of this step, and for log(0) or a division by 0."))[1]
+    if not by_rate:
+        return advice
+    return (
+        f"Restart from the initial parameters, or from a checkpoint before step {episode.step:,}, with the learning "
+        f"rate {times(t.AFTER_NONFINITE)} and the gradient norm clipped at 1. If that does not help: {advice}"
+    )
+
+
+def _cause(before: Readings) -> str:
+    """Return a sentence on what the learning rate has to do with it, empty where nothing says so."""
+    return _risen_loss(before) or _long_step(before)
+
+
+def _risen_loss(before: Readings) -> str:
+    try:
+        begin, high, found = before.derived(start), before.derived(limit), before.derived(peak)
+    except Unjudged:
+        return ""
+    steps, losses = before.recent("loss", 5)
+    top = int(np.argmax(losses))
+    if found is None and not losses[top] > high.loss:
+        return ""
+    step, value = (found.step, found.loss) if found else (int(steps[top]), float(losses[top]))
+    return (
+        f"Before that, the loss had risen from {number(begin.loss)} at step {begin.step:,} to {number(value)} at step "
+        f"{step:,}: too large a learning rate is the likely cause."
+    )
+
+
+def _long_step(before: Readings) -> str:
+    if not before.has("update_ratio"):
+        return ""
+    steps, ratios = before.recent("update_ratio", 5)
+    long = np.flatnonzero(ratios > t.MOVES_TOO_FAR)
+    if not len(long):
+        return ""
+    return (
+        f"Before that, at step {int(steps[long[-1]]):,}, the update was {number(float(ratios[long[-1]]))} times as "
+        "long as the weights (0.004 to 0.08 is usual): too large a learning rate is the likely cause."
+    )
+
+
+def _losses(readings: Readings) -> tuple[Steps, Values]:
+    return readings.series("loss") if readings.has("loss") else (np.empty(0, np.int64), np.empty(0))
+
+
+def _losses_around(readings: Readings, step: int) -> tuple[Evidence, ...]:
+    steps, losses = _losses(readings)
+    near = slice(*np.searchsorted(steps, [step - 3, step + 1]))
+    if not len(steps[near]):
+        return ()
+    return (Evidence("loss", tuple(map(int, steps[near])), tuple(map(float, losses[near]))),)

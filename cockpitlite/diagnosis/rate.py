@@ -1,0 +1,115 @@
+"""The learning rate over the run: what it is now, whether it still rises or is being lowered, where it jumped."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+import numpy as np
+
+from cockpitlite.diagnosis import thresholds as t
+from cockpitlite.diagnosis.readings import Readings, Unjudged
+from cockpitlite.diagnosis.thresholds import Family
+from cockpitlite.store import Steps, Values
+
+FAMILY_WORDS: dict[Family, str] = {
+    "sgd": "SGD",
+    "momentum": "SGD with momentum",
+    "adam": "optimizers like Adam",
+    "other": "an optimizer of this kind",
+}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The learning rate of the first parameter group; ``now`` is NaN where it is unknown.
+
+    ``rising`` is a warm-up that goes on, ``lowered`` a rate below its highest. ``changed`` are the steps from which on
+    other settings hold than before: the rate jumped, or another hyperparameter was set.
+    """
+
+    steps: Steps
+    values: Values
+    rising: bool
+    lowered: bool
+    changed: tuple[int, ...]
+
+    @property
+    def now(self) -> float:
+        """The last known learning rate."""
+        return float(self.values[-1]) if len(self.values) else math.nan
+
+    @property
+    def settled(self) -> int:
+        """The first step under the present settings."""
+        return self.changed[-1] if self.changed else 0
+
+    def at(self, step: int) -> float:
+        """Return the learning rate of a step, NaN where it is unknown."""
+        index = int(np.searchsorted(self.steps, step, side="right")) - 1
+        return float(self.values[max(index, 0)]) if len(self.values) else math.nan
+
+
+def rate(readings: Readings) -> Rate:
+    """Return what is known of the learning rate."""
+    steps, values = _recorded(readings)
+    settings = {event.step for event in readings.events("settings")}
+    return Rate(
+        steps,
+        values,
+        rising=_rises(steps, values),
+        lowered=bool(len(values) and values[-1] < t.DECAYED * values.max()),
+        changed=tuple(sorted(settings | set(_jumps(steps, values)))),
+    )
+
+
+def family(readings: Readings) -> Family:
+    """Return which thresholds the run's optimizer is judged by."""
+    name = _optimizer(readings).get("family")
+    return cast(Family, name) if name in get_args(Family) else "other"
+
+
+def momentum(readings: Readings) -> float:
+    """Return the momentum (or the first beta) of the first parameter group, 0 without one."""
+    betas = _group(readings).get("betas")
+    value = betas[0] if isinstance(betas, list) and betas else _group(readings).get("momentum")
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _recorded(readings: Readings) -> tuple[Steps, Values]:
+    try:
+        steps, values = readings.series("learning_rate")
+    except Unjudged:
+        first = _group(readings).get("lr")
+        if not isinstance(first, int | float):
+            return np.empty(0, np.int64), np.empty(0)
+        return np.zeros(1, np.int64), np.array([float(first)])
+    known = np.isfinite(values)
+    return steps[known], values[known]
+
+
+def _rises(steps: Steps, values: Values) -> bool:
+    """Whether the rate has grown gradually over the last fifth of the run."""
+    if len(values) < 3:
+        return False
+    latest = values[steps >= steps[-1] - max((steps[-1] - steps[0]) // 5, 2)]
+    gradual = len(np.unique(latest)) >= 3 and bool(np.all(np.diff(latest) >= 0))
+    return gradual and bool(latest[-1] > t.RISE * latest[0])
+
+
+def _jumps(steps: Steps, values: Values) -> list[int]:
+    before, after = values[:-1], values[1:]
+    jumped = (after > t.JUMP * before) | (before > t.JUMP * after)
+    return [int(step) for step in steps[1:][jumped]]
+
+
+def _group(readings: Readings) -> dict[str, Any]:
+    groups = _optimizer(readings).get("groups")
+    first = groups[0] if isinstance(groups, list) and groups else None
+    return first if isinstance(first, dict) else {}
+
+
+def _optimizer(readings: Readings) -> dict[str, Any]:
+    found = readings.meta.get("optimizer")
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,360 @@
+"""Rules about the learning rate from the length of the steps: too large, too small, could be changed, in range.
+
+They rest on the paired step lengths, whose two ends are measured on one batch: on the step's own (``alpha_same``) and
+on the next one (``alpha_next``). The thresholds differ by optimizer and were fitted on 734 labelled runs. What they say
+cannot tell apart learning rates within a factor of 2 to 3.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from cockpitlite.diagnosis import thresholds as t
+from cockpitlite.diagnosis.calibration import GOOD_IN_RANGE, RIGHT_IF_LARGE, beyond, posterior, row
+from cockpitlite.diagnosis.course import blow_up, fraction_left
+from cockpitlite.diagnosis.finding import Finding, Severity
+from cockpitlite.diagnosis.rate import FAMILY_WORDS, family, momentum, rate
+from cockpitlite.diagnosis.readings import Readings, Unjudged
+from cockpitlite.diagnosis.rule import FAULT, rule
+from cockpitlite.diagnosis.thresholds import Family
+from cockpitlite.diagnosis.window import SLOPES, Length, Window, early, present
+from cockpitlite.diagnosis.words import new_rate, number, percent, times
+
+LIMITS = "Learning rates within a factor of 2 to 3 of each other cannot be told apart by this."
+_NEEDS = ("loss", *SLOPES)
+_ABOVE = (FAULT, "R1", "R1b")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A stretch of measured steps as it would read at the present learning rate.
+
+    Where the rate has grown by ``grown`` since, as after a warm-up, 1 + step length has grown with it. ``certainty`` is
+    a factor on the confidence.
+    """
+
+    window: Window
+    kind: Family
+    grown: float
+    certainty: float = 1.0
+
+    @property
+    def same(self) -> Length:
+        """The step length on the step's own batch."""
+        return self.window.same.scaled(self.grown)
+
+    @property
+    def next(self) -> Length:
+        """The step length on the next batch."""
+        return self.window.next.scaled(self.grown)
+
+    @property
+    def small(self) -> bool:
+        """Whether the steps are too short."""
+        limits = t.SMALL[self.kind]
+        short = self.same.value < limits.same and self.next.value < limits.next
+        return short and self.window.uphill < t.UPHILL
+
+    @property
+    def surely_small(self) -> float:
+        """The probability that both step lengths truly lie below their limits."""
+        limits = t.SMALL[self.kind]
+        return min(
+            beyond(limits.same, self.same.value, self.same.error), beyond(limits.next, self.next.value, self.next.error)
+        )
+
+
+@rule("R2", needs=_NEEDS, silenced_by=_ABOVE)
+def too_large(readings: Readings) -> Finding | None:
+    """The learning rate is too large (momentum and Adam): early, steps overshoot on the batch they have not seen.
+
+    Over ten measured steps in the first 100, the slope along the step has reversed at its end on the next batch
+    (``alpha_next`` above the limit of the optimizer), and on its own it is far gone (``alpha_same`` above −0.3), though
+    the loss has not blown up. Not judged for SGD, where good runs show the same, nor once the loss has fallen below
+    30 %: later ``alpha_next`` rises towards 1 in every run. What was seen early stands until the settings change.
+    """
+    kind = family(readings)
+    window = readings.derived(early)
+    if kind not in t.LARGE_NEXT or window is None:
+        return None
+    if len(window.steps) < t.MANY:
+        raise Unjudged(f"{t.MANY} measured steps are needed, there are {len(window.steps)}")
+    line = t.LARGE_NEXT[kind]
+    if not (window.next.value > line and window.next.value - window.next.error > line - t.LARGE_MARGIN):
+        return None
+    if not window.same.value > t.LARGE_SAME or fraction_left(readings.at(window.last)) < t.FALLEN:
+        return None
+    odds = posterior(readings.derived(blow_up), kind, window.same.value, window.next.value)
+    exceeded = 1 - beyond(line, window.next.value, window.next.error)
+    confidence = _tempered(readings, min(odds["large"] * exceeded, RIGHT_IF_LARGE[kind]))
+    return Finding(
+        code="R2",
+        severity=_severity(confidence),
+        confidence=confidence,
+        title=_title("too large", confidence, kind),
+        explanation=(
+            f"At the end of the steps the slope has reversed on batches they have not seen: {window.words}. For "
+            f"{FAMILY_WORDS[kind]}, alpha_next above {number(line)} so early means too long steps. "
+            f"{_doubts(readings)}"
+        ),
+        evidence=window.evidence,
+        suggestion=(
+            f"Set the learning rate to {new_rate(readings.derived(rate).now, t.AFTER_LARGE)}; ÷2 to ÷5 is worth a "
+            "try. Judge again after 25 steps."
+        ),
+        lr_factor=float(t.AFTER_LARGE),
+        since=window.first,
+    )
+
+
+@rule("R2b", needs=_NEEDS, silenced_by=(*_ABOVE, "R2"))
+def could_be_smaller(readings: Readings) -> Finding | None:
+    """The learning rate could be smaller: early steps went further than in most good runs.
+
+    ``alpha_same`` lies above the range of good runs, and the calibration runs that read like this had a too large
+    learning rate more often than not, but the loss has not blown up and rule R2 is silent. A note.
+    """
+    if readings.derived(early) is None:
+        return None
+    seen = _ranged(readings)
+    odds = posterior(readings.derived(blow_up), seen.kind, seen.same.value, seen.next.value)
+    if not seen.same.value > t.IN_RANGE[seen.kind][1] or odds["large"] <= max(odds["good"], odds["small"]):
+        return None
+    return Finding(
+        code="R2b",
+        severity="info",
+        confidence=_tempered(readings, seen.certainty * odds["large"]),
+        title="The learning rate could be smaller",
+        explanation=_compared(readings, seen, "Early steps went further than in most good runs"),
+        evidence=seen.window.evidence,
+        suggestion=f"If you start again, set the learning rate to {new_rate(readings.derived(rate).now, 0.5)}.",
+        lr_factor=0.5,
+        since=seen.window.first,
+    )
+
+
+@rule("R3", needs=_NEEDS, silenced_by=(*_ABOVE, "R2"))
+def too_small(readings: Readings) -> Finding | None:
+    """The learning rate is too small: at the end of a step the slope along it is nearly what it was at its start.
+
+    Both step lengths of the last measured stretch (five steps at least) lie below the limits of the optimizer, and
+    fewer than a tenth of the steps go uphill. That the next batch agrees tells it from steps that help their own batch
+    only. Not judged while the learning rate still rises (a stretch measured during a warm-up is carried over to the
+    present rate), while it is being lowered after progress, once the loss is below 5 % or the gradient below a
+    thousandth of what they were at the start, nor where a fault explains it.
+    """
+    _require_steady(readings)
+    latest_first = (_seen(readings, window) for window in reversed(readings.derived(present)))
+    seen = _descending(next(latest_first))
+    if not seen.small:
+        return None
+    _require_unfinished(readings)
+    agreeing = [seen, *itertools.takewhile(lambda stretch: stretch.small, latest_first)]
+    confidence = _tempered(readings, posterior("none", seen.kind, seen.same.value)["small"] * seen.surely_small)
+    if len(agreeing) > 1:  # two independent stretches raise the certainty by one level
+        confidence = max(confidence, float(t.CONFIDENT if confidence >= t.SUSPECT else t.SUSPECT))
+    factor = _raise(seen)
+    return Finding(
+        code="R3",
+        severity=_severity(confidence),
+        confidence=confidence,
+        title=_title("too small", confidence, seen.kind),
+        explanation=_compared(readings, seen, f"{_slope_left(seen)} Measured"),
+        evidence=seen.window.evidence,
+        suggestion=(
+            f"Set the learning rate to {new_rate(readings.derived(rate).now, factor)}; {times(max(2, factor / 3))} to "
+            f"{times(factor)} is worth trying, never more at once. Judge again after 25 steps."
+        ),
+        lr_factor=factor,
+        since=agreeing[-1].window.first,
+    )
+
+
+@rule("R3b", needs=_NEEDS, silenced_by=(*_ABOVE, "R2", "R2b", "R3"))
+def could_be_larger(readings: Readings) -> Finding | None:
+    """The learning rate could be larger: steps are shorter than in most good runs, but not clearly too short.
+
+    ``alpha_same`` lies between the limit of "too small" and the range of good runs, where a fifth or more of the
+    calibration runs were too small. A note; not judged while the learning rate rises or is being lowered.
+    """
+    _require_steady(readings)
+    seen = _ranged(readings)
+    odds = posterior("none", seen.kind, seen.same.value)
+    if not seen.same.value < t.COULD_BE_LARGER[seen.kind] or odds["small"] < t.WORTH_SAYING:
+        return None
+    _require_unfinished(readings)
+    return Finding(
+        code="R3b",
+        severity="info",
+        confidence=_tempered(readings, seen.certainty * odds["small"]),
+        title="The learning rate could be larger",
+        explanation=_compared(readings, seen, "Steps are shorter than in most good runs"),
+        evidence=seen.window.evidence,
+        suggestion=f"Set the learning rate to {new_rate(readings.derived(rate).now, 2)}; ×2 to ×3 is worth trying.",
+        lr_factor=2.0,
+        since=seen.window.first,
+    )
+
+
+@rule("R4", needs=_NEEDS, silenced_by=(*_ABOVE, "R2", "R2b", "R3", "R3b"))
+def in_range(readings: Readings) -> Finding | None:
+    """Nothing speaks against the learning rate: the steps are as long as in good runs.
+
+    The range of ``alpha_same`` was fitted to the first 50 steps, so the start of the run is judged if the present
+    settings held then already, else the first stretch under them, with less certainty. No statement about factors
+    below 2 to 3.
+    """
+    _require_steady(readings)
+    seen = _ranged(readings)
+    if seen.same.value < t.SMALL[seen.kind].same:
+        raise Unjudged("steps were shorter than in good runs, but not so that they would be called too short")
+    odds = posterior(readings.derived(blow_up), seen.kind, seen.same.value, seen.next.value)
+    low, high = t.IN_RANGE[seen.kind]
+    ranged = f"Good runs with {FAMILY_WORDS[seen.kind]} have an alpha_same of {number(low)} to {number(high)}; here"
+    confidence = _tempered(readings, min(seen.certainty * odds["good"] * _surely_there(seen), GOOD_IN_RANGE[seen.kind]))
+    return Finding(
+        code="R4",
+        severity="info",
+        confidence=confidence,
+        title="No clear verdict on the learning rate" if confidence < 0.5 else f"Learning rate in range{_end(seen)}",
+        explanation=_compared(readings, seen, ranged),
+        evidence=seen.window.evidence,
+        since=seen.window.first,
+    )
+
+
+def _seen(readings: Readings, window: Window, certainty: float = 1.0) -> _Seen:
+    """Return a stretch as it would read at the present learning rate."""
+    grown = readings.derived(rate).now / window.rate if window.rate > 0 else 1.0
+    return _Seen(window, family(readings), grown if grown > t.JUMP else 1.0, certainty)
+
+
+def _ranged(readings: Readings) -> _Seen:
+    """Return the stretch to hold against the ranges of good runs."""
+    first = readings.derived(early)
+    if first is None:
+        return _descending(_seen(readings, readings.derived(present)[0], float(t.OTHER_TIME)))
+    seen = _descending(_seen(readings, first))
+    return seen if seen.grown == 1 else _seen(readings, first, float(t.OTHER_TIME))
+
+
+def _descending(seen: _Seen) -> _Seen:
+    """Return the stretch; raises Unjudged where its steps do not go down."""
+    if not (math.isfinite(seen.same.value) and math.isfinite(seen.next.value)):
+        raise Unjudged("the measured steps do not go downhill on the whole, so their length tells nothing")
+    return seen
+
+
+def _surely_there(seen: _Seen) -> float:
+    """Return the probability that the step length truly lies in the range of good runs if it was measured there."""
+    low, high = t.IN_RANGE[seen.kind]
+    if not low <= seen.same.value <= high:
+        return 1.0
+    return beyond(high, seen.same.value, seen.same.error) - beyond(low, seen.same.value, seen.same.error)
+
+
+def _raise(seen: _Seen) -> float:
+    """Return the factor by which to raise the learning rate."""
+    longest = max(1 + seen.same.value, 1 + seen.next.value, 0.02)
+    return float(np.clip(t.REACH[seen.kind] / longest, 2.0, t.CAP[seen.kind]))
+
+
+def _require_steady(readings: Readings) -> None:
+    if readings.derived(rate).rising:
+        raise Unjudged("the learning rate still rises; it is judged when the warm-up is over")
+
+
+def _require_unfinished(readings: Readings) -> None:
+    """Raise Unjudged where short steps are what a run at its stage should take."""
+    left = fraction_left(readings)
+    if left < t.CONVERGED_LOSS:
+        raise Unjudged(f"the loss is down to {percent(left)} of where it began: short steps are natural then")
+    if readings.derived(rate).lowered and not left > t.PROGRESS:
+        raise Unjudged("the learning rate is being lowered after progress: short steps are meant then")
+    if readings.has("grad_norm"):
+        _, norms = readings.series("grad_norm")
+        norms = norms[np.isfinite(norms)]
+        if len(norms) and np.median(norms[-10:]) < t.CONVERGED_GRADIENT * norms[0]:
+            raise Unjudged("the gradient is below a thousandth of what it was at the start: training has converged")
+
+
+def _tempered(readings: Readings, confidence: float) -> float:
+    """Lower a confidence where the calibration does not cover the optimizer."""
+    if family(readings) == "other":
+        confidence *= t.UNFAMILIAR
+    elif momentum(readings) > t.COVERED_MOMENTUM:
+        confidence *= t.HEAVY_MOMENTUM
+    return float(confidence)
+
+
+def _severity(confidence: float) -> Severity:
+    return "warning" if confidence >= t.SUSPECT else "info"
+
+
+def _title(verdict: str, confidence: float, kind: Family) -> str:
+    if confidence >= t.CONFIDENT and kind in ("sgd", "momentum"):
+        return f"Learning rate {verdict}"
+    return f"Learning rate {'probably' if confidence >= t.SUSPECT else 'possibly'} {verdict}"
+
+
+def _end(seen: _Seen) -> str:
+    low, high = t.IN_RANGE[seen.kind]
+    if low <= seen.same.value <= high:
+        return ""
+    return ", towards its lower end" if seen.same.value < low else ", towards its upper end"
+
+
+def _slope_left(seen: _Seen) -> str:
+    left = -seen.window.same.value
+    if left >= 1:
+        return "At the end of a step the loss falls along it as steeply as at its start."
+    return (
+        f"At the end of a step the loss still falls along it {percent(left)} as steeply as at its start: the steps go "
+        f"{number(100 * (1 - left))} % of the way to the lowest point on their line."
+    )
+
+
+def _compared(readings: Readings, seen: _Seen, sentence: str) -> str:
+    """Return what was measured, what became of the calibration runs that read so, and what limits the certainty."""
+    parts = (
+        f"{sentence}: {seen.window.words}.",
+        _carried_over(readings, seen),
+        _record(seen),
+        _doubts(readings),
+    )
+    return " ".join(part for part in parts if part)
+
+
+def _carried_over(readings: Readings, seen: _Seen) -> str:
+    if seen.grown == 1:
+        return ""
+    return (
+        f"The learning rate was {number(seen.window.rate)} then and is {number(readings.derived(rate).now)} now, which "
+        f"makes alpha_same {number(seen.same.value)}."
+    )
+
+
+def _record(seen: _Seen) -> str:
+    """Return what became of the calibration runs with such a step length."""
+    entry = row(seen.kind, seen.same.value)
+    small, good, large = entry.counts
+    median, low, high = entry.factor
+    runs = FAMILY_WORDS["adam" if seen.kind == "other" else seen.kind]
+    return (
+        f"Of {small + good + large} calibration runs with {runs} and such an alpha_same, {small} had a too small "
+        f"learning rate, {good} a good and {large} a too large one; in eight of ten the best one was {number(low)} to "
+        f"{number(high)} times theirs, {number(median)} times in the middle."
+    )
+
+
+def _doubts(readings: Readings) -> str:
+    """Return what limits the certainty."""
+    if family(readings) == "other":
+        return f"No calibration run used such an optimizer; it is judged like Adam, with less confidence. {LIMITS}"
+    if momentum(readings) > t.COVERED_MOMENTUM:
+        return f"The limits were fitted for a momentum of 0.9; here it is {number(momentum(readings))}. {LIMITS}"
+    return LIMITS
