@@ -16,24 +16,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from cockpitlite.losses import read_graph
-from cockpitlite.records import Backward, Call, Forward, Surroundings
+from cockpitlite.records import Backward, Call, Forward, Surroundings, Wish
 from cockpitlite.trace import Trace
 from cockpitlite.tree import map_tensors, tensors_in
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the step now under way is to leave behind.
-
-    ``calls``: inputs and output gradients of modules. ``forwards``: what a re-evaluation of the root module needs.
-    ``gradient``: a copy of the gradient before anything clips it. ``scan``: the largest magnitudes on the way.
-    """
-
-    calls: bool = False
-    forwards: bool = False
-    gradient: bool = False
-    scan: bool = False
-
 
 Shapes = list[torch.Size]  # of the tensors that a call returned
 

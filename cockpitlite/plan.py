@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cockpitlite.hooks import Wish
 from cockpitlite.instrument import Instrument
+from cockpitlite.records import Wish
 from cockpitlite.statistics import Scan, Want
 
 

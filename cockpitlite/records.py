@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,22 +16,58 @@ from cockpitlite.tree import tensors_in
 
 
 @dataclass(frozen=True)
+class Wish:
+    """What the step now under way is to leave behind.
+
+    ``calls``: inputs and output gradients of modules. ``forwards``: what a re-evaluation of the root module needs.
+    ``gradient``: a copy of the gradient before anything clips it. ``scan``: the largest magnitudes on the way.
+    """
+
+    calls: bool = False
+    forwards: bool = False
+    gradient: bool = False
+    scan: bool = False
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Where the random number generators stand: torch's on the CPU and on the device, Python's and NumPy's."""
+
+    device: torch.device
+    cpu: Tensor
+    cuda: Tensor | None
+    python: Any
+    numpy: Any
+
+    @classmethod
+    def now(cls, device: torch.device) -> Streams:
+        """Note where they stand; nothing waits for the device."""
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(device, torch.get_rng_state(), cuda, random.getstate(), np.random.get_state())
+
+    def restore(self) -> None:
+        """Put all of them back to where they stood."""
+        torch.set_rng_state(self.cpu)
+        if self.cuda is not None:
+            torch.cuda.set_rng_state(self.cuda, self.device)
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+
+
+@dataclass(frozen=True)
 class Surroundings:
     """What a forward depends on besides parameters and inputs: random number generators and autocast."""
 
     device: torch.device
-    cpu_rng: Tensor
-    device_rng: Tensor | None
+    streams: Streams
     autocast: tuple[bool, torch.dtype]
 
     @classmethod
     def now(cls, device: torch.device) -> Surroundings:
         """Note the present state; nothing waits for the device."""
-        cuda = device.type == "cuda"
         return cls(
             device,
-            torch.get_rng_state(),
-            torch.cuda.get_rng_state(device) if cuda else None,
+            Streams.now(device),
             (torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)),
         )
 

@@ -17,7 +17,7 @@ from torch.nn.utils.stateless import _reparametrize_module
 
 from cockpitlite.hooks import hooks_bypassed
 from cockpitlite.losses import has_shared_term
-from cockpitlite.records import Backward, Call, Surroundings
+from cockpitlite.records import Backward, Call, Streams, Surroundings
 from cockpitlite.trace import walk
 from cockpitlite.tree import tensors_in
 
@@ -115,19 +115,14 @@ def surrounded(surroundings: Surroundings | None) -> Iterator[None]:
         yield
         return
     device = surroundings.device
-    cpu = torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state(device) if surroundings.device_rng is not None else None
+    before = Streams.now(device)
     enabled, dtype = surroundings.autocast
     try:
-        torch.set_rng_state(surroundings.cpu_rng)
-        if surroundings.device_rng is not None:
-            torch.cuda.set_rng_state(surroundings.device_rng, device)
+        surroundings.streams.restore()
         with torch.autocast(device.type, dtype=dtype, enabled=enabled, cache_enabled=False):
             yield
     finally:
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state(cuda, device)
+        before.restore()
 
 
 def _prefix(buffers: Mapping[str, Tensor], module: nn.Module) -> str:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from cockpitlite.axes import shapes_with_one_more
-from cockpitlite.hooks import Capture, Owner, Wish, attach_to_steps
+from cockpitlite.hooks import Capture, Owner, attach_to_steps
 from cockpitlite.instrument import Instrument
 from cockpitlite.plan import Plan, Program, work_out
 from cockpitlite.recorder import Block, Check, Recorder
+from cockpitlite.records import Wish
 from cockpitlite.replay import NotReplayable, loss_gradient
 from cockpitlite.schedule import Budget, Schedule, on_diagnosis_schedule
 from cockpitlite.statistics import Line, Statistic, Step, StepLine, Supply, Unavailable, Want

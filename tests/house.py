@@ -14,10 +14,11 @@ from pathlib import Path
 PACKAGE = "cockpitlite"
 
 # How a step is seen, measured and kept: the training half, in the order in which a reading passes through it.
-CAPTURE = {"tree", "trace", "records", "losses", "replay"}
+CAPTURE = {"tree", "trace", "records", "losses", "replay"}  # and what only the tracker may join to them
 SHARED = {"panel", "store", "diagnosis"}
 TRAINING = CAPTURE | {
     "hooks",
+    "axes",
     "statistics",
     "instrument",
     "instruments",
@@ -41,7 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": {"tree", "trace"},
     "losses": {"tree", "trace", "records"},
     "hooks": {"tree", "trace", "records", "losses"},
-    "replay": {"tree", "trace", "records", "hooks"},
+    "replay": {"tree", "trace", "records", "losses", "hooks"},
+    "axes": {"tree", "records", "replay", "hooks"},
     "statistics": CAPTURE,
     "instrument": {"panel", "statistics"},
     "instruments": {"panel", "statistics", "instrument"},

@@ -154,7 +154,8 @@ def too_small(readings: Readings) -> Finding | None:
         return None
     _require_unfinished(readings)
     agreeing = [seen, *itertools.takewhile(lambda stretch: stretch.small, latest_first)]
-    confidence = _tempered(readings, posterior("none", seen.kind, seen.same.value)["small"] * seen.surely_small)
+    odds = (posterior("none", one.kind, one.same.value)["small"] * one.surely_small for one in agreeing)
+    confidence = _tempered(readings, max(odds))
     if len(agreeing) > 1:  # two independent stretches raise the certainty by one level
         confidence = max(confidence, float(t.CONFIDENT if confidence >= t.SUSPECT else t.SUSPECT))
     factor = _raise(seen)
@@ -250,10 +251,10 @@ def _descending(seen: _Seen) -> _Seen:
 
 
 def _surely_there(seen: _Seen) -> float:
-    """Return the probability that the step length truly lies in the range of good runs if it was measured there."""
+    """Return the probability that the step length truly lies where it was measured: in the range or beside it."""
     low, high = t.IN_RANGE[seen.kind]
     if not low <= seen.same.value <= high:
-        return 1.0
+        low, high = t.SMALL[seen.kind].same, t.OTHER_SIDE
     return beyond(high, seen.same.value, seen.same.error) - beyond(low, seen.same.value, seen.same.error)
 
 

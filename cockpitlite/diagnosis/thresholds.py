@@ -87,6 +87,7 @@ IN_RANGE: dict[Family, tuple[Threshold, Threshold]] = {
     "adam": (Threshold(-0.95, FITTED), Threshold(-0.2, f"{FITTED}: 54 of 60 such runs were good")),
     "other": (Threshold(-0.95, "that of Adam"), Threshold(-0.2, "that of Adam")),
 }
+OTHER_SIDE = Threshold(1.0, "by definition: the step ends on the other side of the minimum, as high as it began")
 
 # How many measured steps a verdict needs.
 FEW = 5  # "too small" is nearly free of noise with five (fitted)

@@ -23,7 +23,7 @@ _GAP = 50  # steps without a measurement that part two stretches
 
 @dataclass(frozen=True)
 class Length:
-    """A step length over a stretch: −Σ end / Σ start, with the standard error of a delete-one jackknife."""
+    """A step length over a stretch of steps, with its standard error (NaN for a single step)."""
 
     value: float
     error: float
@@ -125,15 +125,22 @@ def early(readings: Readings) -> Window | None:
 
 
 def length(start: Values, end: Values) -> Length:
-    """Return −Σ end / Σ start; both NaN where the steps do not go down on the whole."""
+    """Return −Σ end / Σ start with a delete-one jackknife error; NaN where the steps do not go down on the whole.
+
+    Where a single step decides whether they do, so that the jackknife cannot leave it out, the error is that of the
+    residuals end + value · start.
+    """
     total_start, total_end = float(start.sum()), float(end.sum())
     if not total_start < 0:
         return Length(math.nan, math.nan)
     count = len(start)
     value = -total_end / total_start
     rest_start, rest_end = total_start - start, total_end - end
-    if count < 2 or not np.all(rest_start < 0):
+    if count < 2:
         return Length(value, math.nan)
+    if not np.all(rest_start < 0):
+        residual = end + value * start
+        return Length(value, -math.sqrt(count / (count - 1) * float(np.sum(residual**2))) / total_start)
     without = -rest_end / rest_start
     return Length(value, math.sqrt((count - 1) * float(np.mean((without - without.mean()) ** 2))))
 
