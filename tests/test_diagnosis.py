@@ -279,6 +279,13 @@ class TestStepLengths:
         spread = np.std([one.value for one in found])
         assert np.mean([one.error for one in found]) == pytest.approx(spread, rel=0.15)
 
+    def test_one_step_that_decides_the_sign_leaves_the_residuals(self):
+        start, tiny = np.array([-1.0, 0.4, 0.1, 0.2]), np.array([1e-4, -1e-4, 1e-4, 0.0])
+        found = length(start, start + tiny)
+        assert found.value == pytest.approx(-1, abs=1e-2)
+        assert 0 < found.error < 0.01
+        assert length(start, start[::-1]).error > 1
+
     def test_what_goes_uphill_has_no_length(self):
         assert math.isnan(length(np.array([1.0, -0.5]), np.array([1.0, 1.0])).value)
         assert math.isnan(length(np.zeros(3), np.zeros(3)).value)
@@ -368,6 +375,8 @@ class TestWords:
     def test_errors_decide_the_digits(self):
         assert measured(-0.98191, 0.0034) == "-0.9819 ± 0.0034"
         assert measured(0.5123, 0.21) == "0.51 ± 0.21"
+        assert measured(48.67, 1544.15) == "49 ± 1544"
+        assert measured(1.16, 1.36) == "1.2 ± 1.4"
         assert measured(-0.5, NAN) == "-0.5"
         assert measured(NAN, NAN) == "nan"
 

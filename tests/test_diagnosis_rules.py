@@ -518,6 +518,16 @@ class TestTooSmall:
         assert once.confidence < 0.8 <= twice.confidence
         assert twice.since == 0
 
+    def test_slopes_of_either_sign_on_the_next_batch_leave_it_sure(self, judged):
+        """Late, the next batch's slopes at the start vary in sign; where each is kept to its end, steps are short."""
+
+        def start(step):
+            return 0.9 if step % 10 in (1, 4, 7) else -0.5
+
+        values = {"slope_next_start": start, "slope_next_end": lambda step: 0.999 * start(step)}
+        found = judged(same=-0.999, noise=0.0001, values=values)["R3"]
+        assert found.confidence > 0.9
+
     def test_only_the_present_rate_is_judged(self, judged):
         def rate(step):
             return 1e-5 if step < 200 else 0.1
@@ -581,6 +591,10 @@ class TestInRange:
 
     def test_noise_makes_it_no_verdict(self, judged):
         found = judged(family="adam", same=lambda step: -0.25 + (1 if step % 10 else -1), noise=0.0)["R4"]
+        assert found.title == "No clear verdict on the learning rate"
+
+    def test_far_beyond_the_range_it_is_no_verdict(self, judged):
+        found = judged(same=1.3, after=1.4)["R4"]
         assert found.title == "No clear verdict on the learning rate"
 
     def test_the_start_is_what_the_range_was_fitted_to(self, judged):

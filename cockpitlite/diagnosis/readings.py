@@ -142,13 +142,13 @@ class Readings:
         found = self._derived[of]
         if isinstance(found, Unjudged):
             raise found
-        return found  # type: ignore[no-any-return]
+        return found
 
     def shared(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what ``make`` gives, made once for this run at whatever step it is asked for."""
         if key not in self._file.shared:
             self._file.shared[key] = make()
-        return self._file.shared[key]  # type: ignore[no-any-return]
+        return self._file.shared[key]
 
     def _looking_back(self, count: int) -> list[int]:
         """Return steps to look back to, further and further, the last being the first step."""

@@ -53,7 +53,7 @@ def measured(value: float, error: float) -> str:
     """Return a value with its standard error, both to the digits that the error justifies."""
     if not math.isfinite(error) or not math.isfinite(value):
         return number(value)
-    digits = min(max(1 - math.floor(math.log10(error)), 2), 6) if error > 0 else 3
+    digits = min(max(1 - math.floor(math.log10(error)), 0), 6) if error > 0 else 3
     if 0 < error < 0.5 * 10**-digits or abs(value) >= 1e4:
         return f"{value:.3g} ± {error:.1g}"
     return f"{value:.{digits}f} ± {error:.{digits}f}"
