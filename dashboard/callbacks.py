@@ -46,20 +46,21 @@ def _register_board(app: Dash, runs: Runs) -> None:
     @app.callback(
         Output("board", "children"),
         Output("facts", "children"),
+        Output("page", "className"),
         Input("picker", "value"),
         Input("reopen", "data"),
     )
-    def open_board(key: str | None, _: Any) -> tuple[Any, Any]:
+    def open_board(key: str | None, _: Any) -> tuple[Any, Any, str]:
         """Draw a run from scratch: after it was picked, or when another one took its file's place."""
         if key is None:
-            return layout.waiting(str(runs.root)), []
+            return layout.waiting(str(runs.root)), [], "before-the-first-run"
         try:
             opened = runs.open(key)
             drawn = panels(opened.run)
             board = layout.board(opened, drawn, opened.reader.read(drawn), opened.run.unavailable())
-            return board, layout.facts(opened.run.meta)
+            return board, layout.facts(opened.run.meta), ""
         except UNREADABLE:
-            return [], []  # the next tick says why, and draws the run once it can be read
+            return [], [], ""  # the next tick says why, and draws the run once it can be read
 
 
 def _register_tick(app: Dash, runs: Runs) -> None:
@@ -172,5 +173,5 @@ def _judged(app: Dash, runs: Runs, judge: Judge, key: str | None) -> tuple[Verdi
     except DiagnosisError as error:
         app.logger.error("the diagnosis of %s failed", key, exc_info=error)
         return not_judged(f"The diagnosis failed ({error})."), [], []
-    except UNREADABLE as error:
-        return not_judged(f"The run cannot be judged: {error}"), [], []
+    except UNREADABLE:  # the tick says why
+        return not_judged("A run that cannot be read cannot be judged."), [], []

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cockpitlite.dashboard import reduce
 from cockpitlite.dashboard.colours import FAULT, GOOD, GROUP_COLOURS, MUTED, SECOND_COLOURS, faded
-from cockpitlite.dashboard.readings import Readings
+from cockpitlite.dashboard.readings import Readings, Series
 from cockpitlite.dashboard.text import number, plain
 from cockpitlite.panel import Panel
 from cockpitlite.store import Event, Steps, Values
@@ -22,8 +22,9 @@ Window = tuple[float, float]
 
 COLUMNS = 300  # pixel columns of a chart whose width is not known yet
 LAYER_LINES = 12  # more layers than this are drawn as their range
-RATIO_WINDOW = 20  # points over which a ratio's parts are summed before they are divided
+RATIO_WINDOW = 50  # points over which a ratio's parts are summed before they are divided
 SPARSE = 40  # so few points are marked one by one
+PAUSE = 5  # a line is not drawn over a pause that is so many times as long as the distances on both sides of it
 MARK_WIDTH = 6  # pixels between marks that are all alike
 IN_LEGEND: tuple[Role, ...] = ("main", "second", "raw", "layers", "low", "high")
 EVENT_WORDS = {"resume": "resumed", "nonfinite": "first non-finite value"}
@@ -31,7 +32,10 @@ EVENT_WORDS = {"resume": "resumed", "nonfinite": "first non-finite value"}
 
 @dataclass(frozen=True)
 class Curve:
-    """One line or row of marks, whole: its steps ``[T]``, its values ``[T]``, and words for each point or none."""
+    """One line or row of marks, whole: its steps ``[T]``, its values ``[T]``, and words for each point or none.
+
+    ``pauses`` counts the gaps in a line where nothing was measured for long; each is a point of its own that is NaN.
+    """
 
     key: str
     role: Role
@@ -39,6 +43,7 @@ class Curve:
     steps: Steps
     values: Values
     words: NDArray[np.str_] | None = None
+    pauses: int = 0
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -97,9 +102,12 @@ def caption(panel: Panel, readings: Readings, columns: int = COLUMNS, window: Wi
     """Return what a chart does not show: how many points, and how many values lie under its log axis."""
     main = _main_curves(panel, readings)[-1]
     shown = len(main.reduced(columns, window))
-    parts = [f"{shown:,} of {len(main):,} points shown"] if shown < len(main) else []
-    if len(readings.layers.names) > LAYER_LINES:
-        parts.append(f"shaded: range of {len(readings.layers.names):,} layers")
+    parts = [f"{shown:,} of {len(main) - main.pauses:,} points shown"] if shown < len(main) else []
+    layers = readings.layers
+    if len(layers.names) > LAYER_LINES:
+        parts.append(f"shaded: range of {len(layers.names):,} layers")
+    if panel.scale == "log" and len(layers.steps) and (still := int(np.sum(layers.values[-1] <= 0))):
+        parts.append(f"{still} of {len(layers.names):,} layers at 0 now")
     own = [readings.of(name).values for name in panel.readings]
     if broken := len(np.unique(_nonfinite(panel, readings).steps)):
         parts.append(f"{broken:,} non-finite {'step' if broken == 1 else 'steps'}")
@@ -159,13 +167,13 @@ def _main_curves(panel: Panel, readings: Readings) -> list[Curve]:
     series = readings.of(name)
     if panel.ratio is None:
         words = "total" if len(readings.layers.names) > 1 else _words(name)
-        return [Curve(f"main:{name}", "main", words, series.steps, series.values)]
+        return [_line(f"main:{name}", "main", words, series)]
     above, below = (readings.of(part) for part in panel.ratio)
     steps, places, others = np.intersect1d(above.steps, below.steps, assume_unique=True, return_indices=True)
     smooth = reduce.windowed_ratio(above.values[places], below.values[others], RATIO_WINDOW)
     return [
-        Curve(f"raw:{name}", "raw", "single steps", series.steps, series.values),
-        Curve(f"main:{name}", "main", f"over {RATIO_WINDOW} points", steps, smooth),
+        _line(f"raw:{name}", "raw", "single steps", series),
+        _line(f"main:{name}", "main", f"over {RATIO_WINDOW} points", Series(steps, smooth)),
     ]
 
 
@@ -174,8 +182,17 @@ def _second_curves(panel: Panel, readings: Readings) -> list[Curve]:
     for name in panel.readings[1:]:
         series = readings.of(name)
         words = _words(name.removeprefix(f"{panel.readings[0]}_"))
-        found.append(Curve(f"second:{name}", "second", words, series.steps, series.values))
+        found.append(_line(f"second:{name}", "second", words, series))
     return found
+
+
+def _line(key: str, role: Role, name: str, series: Series) -> Curve:
+    """Return a line that stops where nothing was measured for long and goes on afterwards."""
+    distances = np.diff(series.steps)
+    around = np.maximum(distances[:-2], distances[2:])
+    pauses = np.flatnonzero(distances[1:-1] > PAUSE * around) + 2  # places of the points after them
+    steps = np.insert(series.steps, pauses, series.steps[pauses - 1] + 1)
+    return Curve(key, role, name, steps, np.insert(series.values, pauses, np.nan), pauses=len(pauses))
 
 
 def _words(name: str) -> str:
@@ -253,15 +270,11 @@ def _style(panel: Panel, curve: Curve, depth: float) -> dict[str, Any]:
     """Return how a curve is drawn; ``depth`` in [0, 1] tells a layer near the input from one near the output."""
     colour = GROUP_COLOURS[panel.group]
     styles: dict[Role, dict[str, Any]] = {
-        "main": {"mode": _mode(curve), "line": {"color": colour, "width": 1.6}, "marker": {"size": 4}},
-        "second": {
-            "mode": _mode(curve),
-            "line": {"color": SECOND_COLOURS[0], "width": 1.5, "dash": "4px,3px"},
-            "marker": {"size": 4},
-        },
-        "raw": {"mode": _mode(curve), "line": {"color": faded(colour, 0.4), "width": 1}, "marker": {"size": 3}},
+        "main": _mode(curve) | {"line": {"color": colour, "width": 1.6}},
+        "second": _mode(curve) | {"line": {"color": SECOND_COLOURS[0], "width": 1.5, "dash": "4px,3px"}},
+        "raw": _mode(curve) | {"line": {"color": faded(colour, 0.4), "width": 1}},
         "layers": {"mode": "lines", "line": {"color": faded(colour, 0.5), "width": 1}},
-        "layer": {"mode": _mode(curve), "line": {"color": faded(colour, 0.25 + 0.45 * depth), "width": 1}},
+        "layer": _mode(curve) | {"line": {"color": faded(colour, 0.25 + 0.45 * depth), "width": 1}},
         "low": {"mode": "lines", "line": {"color": faded(colour, 0.45), "width": 1}},
         "high": {
             "mode": "lines",
@@ -280,15 +293,17 @@ def _style(panel: Panel, curve: Curve, depth: float) -> dict[str, Any]:
     if curve.role in ("nonfinite", "below", "event"):
         common |= {"yaxis": "y2", "hoverinfo": "text", "hovertemplate": "%{hovertext}<extra></extra>"}
     if curve.role in ("layer", "layers"):
-        common |= {"legendgroup": "layers", "marker": {"size": 3}}
+        common["legendgroup"] = "layers"
     return common | styles[curve.role]
 
 
-def _mode(curve: Curve) -> str:
+def _mode(curve: Curve) -> dict[str, Any]:
     """Mark the points where a line alone would not show them: few points, or points between gaps."""
     known = np.isfinite(curve.values)
     alone = known & ~np.append(known[1:], False) & ~np.append(False, known[:-1])
-    return "lines+markers" if len(curve) <= SPARSE or bool(alone.any()) else "lines"
+    if len(curve) <= SPARSE:
+        return {"mode": "lines+markers", "marker": {"size": 4}}
+    return {"mode": "lines+markers" if alone.any() else "lines", "marker": {"size": 2.6}}
 
 
 def _mark_style(symbol: str, colour: str, size: int) -> dict[str, Any]:
@@ -367,7 +382,7 @@ def _healthy_shapes(panel: Panel) -> Iterator[dict[str, Any]]:
     elif low is not None:
         yield {**line, "y0": low, "y1": low, "label": _shape_label("healthy above")}
     elif high is not None:
-        yield {**line, "y0": high, "y1": high, "label": _shape_label("healthy below")}
+        yield {**line, "y0": high, "y1": high, "label": _shape_label("healthy below") | {"yanchor": "top"}}
 
 
 def _mark_shapes(panel: Panel) -> Iterator[dict[str, Any]]:

@@ -19,8 +19,11 @@ REACH = 1.75  # the gauge shows -REACH to REACH; values beyond stand in its oute
 BINS = 35
 EDGES = np.linspace(-REACH, REACH, BINS + 1)
 TOP = 3.6  # height of the picture, in units of the parabola
+FLOOR = -0.35  # where the picture ends below, so that the ball rests above the labels
 BAR = 1.2  # height of the fullest bin, in the same units
-ZONES = ("too small", "good", "too large")
+# Where a panel names no healthy range, what the parabola itself says: less than a tenth of the way to the minimum is
+# too small, higher than where the step began too large. What lies between need not be good: it has no name then.
+BOUNDS = (-0.9, 1.0)
 ZONE_COLOURS = {"too small": BLUE, "good": GOOD, "too large": FAULT}
 
 
@@ -52,11 +55,13 @@ def dial(panel: Panel, readings: Readings) -> Dial:
 
 
 def zone(panel: Panel, value: float) -> str:
-    """Return in which zone a step length lies; an empty text where the panel names no healthy range."""
-    if panel.healthy is None or math.isnan(value):
-        return ""
+    """Return the zone of the gauge in which a step length lies; an empty text where that has no name."""
     low, high = _bounds(panel)
-    return ZONES[0] if value < low else ZONES[2] if value > high else ZONES[1]
+    if value < low:
+        return "too small"
+    if value > high:
+        return "too large"
+    return "" if panel.healthy is None or math.isnan(value) else "good"
 
 
 def figure(panel: Panel, readings: Readings, *, revision: str = "") -> go.Figure:
@@ -123,7 +128,7 @@ def _bars(shares: Values, colour: str, name: str, count: int) -> dict[str, Any]:
 
 
 def _bounds(panel: Panel) -> tuple[float, float]:
-    low, high = panel.healthy or (None, None)
+    low, high = panel.healthy or BOUNDS
     return -math.inf if low is None else low, math.inf if high is None else high
 
 
@@ -150,23 +155,23 @@ def _layout(panel: Panel, revision: str) -> dict[str, Any]:
             "tickvals": [value for value, _ in ticks],
             "ticktext": [f"{number(value)}<br>{plain(label)}" for value, label in ticks],
         },
-        "yaxis": {"range": [0, TOP], "fixedrange": True, "visible": False},
+        "yaxis": {"range": [FLOOR, TOP], "fixedrange": True, "visible": False},
         "shapes": _zone_shapes(panel),
     }
 
 
 def _zone_shapes(panel: Panel) -> list[dict[str, Any]]:
-    """Shade and name the zones of a panel that says what is healthy."""
-    if panel.healthy is None:
-        return []
+    """Shade and name the zones."""
     low, high = (float(np.clip(bound, -REACH, REACH)) for bound in _bounds(panel))
     spans = {"too small": (-REACH, low), "good": (low, high), "too large": (high, REACH)}
+    if panel.healthy is None:
+        del spans["good"]
     return [
         {
             "type": "rect",
             "x0": start,
             "x1": end,
-            "y0": 0,
+            "y0": FLOOR,
             "y1": TOP,
             "layer": "below",
             "line": {"width": 0},

@@ -281,11 +281,14 @@ def value(panel: Panel, readings: Readings) -> list[Component | str]:
     if panel.kind == "parabola":
         median = gauge.dial(panel, readings).median
         zone = gauge.zone(panel, median)
-        chip = [html.Span(zone, className=f"zone {zone.replace(' ', '-')}")] if zone else []
+        judged = zone and panel.healthy is not None  # the parabola alone is no verdict
+        chip = [html.Span(zone, className=f"zone {zone.replace(' ', '-')}")] if judged else []
         return [*chip, html.Span("–" if median != median else f"{median:.2f}".replace("-", "−"))]
     newest = figures.headline(panel, readings)
     if newest is None:
         return []
+    if panel.ratio is not None and panel.scale == "log" and newest <= 0:
+        return [html.Span("unclear", title=f"{number(newest)}: the noise hides what it is compared with")]
     unit = [html.Span(panel.unit, className="unit")] if panel.unit else []
     return [html.Span(number(newest)), *unit]
 

@@ -14,7 +14,8 @@ from cockpitlite.dashboard.figures import Curve, Window
 from cockpitlite.dashboard.readings import Readings
 from cockpitlite.panel import Panel
 
-MOVING = ("x", "y", "hovertext", "mode")  # what of a trace changes as its run goes on
+WIDER = 1.5  # a chart that has become wider by this factor gets more points
+MOVING = ("x", "y", "hovertext", "mode", "marker")  # what of a trace changes as its run goes on
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,10 @@ class View:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a chart has been sent: each curve's last step by key, and the points added since it was reduced."""
+    """What a chart has been sent: each curve's last step by key, its pauses, the points added since it was reduced."""
 
     ends: Mapping[str, int] = field(default_factory=dict)
+    pauses: int = 0
     added: int = 0
     view: View = View()
 
@@ -42,31 +44,34 @@ class Shown:
         """Read what :meth:`to_dict` wrote."""
         view = data["view"]
         window = view["window"] and (float(view["window"][0]), float(view["window"][1]))
-        return cls(data["ends"], int(data["added"]), View(int(view["columns"]), window))
+        return cls(data["ends"], int(data["pauses"]), int(data["added"]), View(int(view["columns"]), window))
 
 
 def shown(panel: Panel, readings: Readings, view: View | None = None) -> Shown:
     """Return what a chart shows once it has been sent whole."""
-    return Shown({curve.key: curve.end for curve in figures.curves(panel, readings)}, 0, view or View())
+    return _sent(figures.curves(panel, readings), 0, view or View())
+
+
+def _sent(curves: list[Curve], added: int, view: View) -> Shown:
+    return Shown({curve.key: curve.end for curve in curves}, sum(curve.pauses for curve in curves), added, view)
 
 
 def update(panel: Panel, readings: Readings, before: Shown, view: View) -> tuple[Patch | None, Shown]:
     """Return the change of a chart and what it shows then; None where nothing is new.
 
     New points are appended as they are. The curves are sent whole, reduced anew, when as many points were appended as
-    the chart has columns, when curves appear, when a line breaks, and when a reduced chart is zoomed.
+    the chart has columns, when curves appear, when a line breaks, and when a reduced chart is zoomed or made wider.
     """
     curves = figures.curves(panel, readings)
-    now = {curve.key: curve.end for curve in curves}
     fresh = [curve.since(before.ends.get(curve.key, -1)) for curve in curves]
     added = before.added + max((len(curve) for curve in fresh if curve.role == "main"), default=0)
-    if list(now) != list(before.ends):  # curves came: the chart gets them all
-        return _whole(figures.traces(panel, _reduced(curves, view))), Shown(now, 0, view)
+    if [curve.key for curve in curves] != list(before.ends):  # curves came: the chart gets them all
+        return _whole(figures.traces(panel, _reduced(curves, view))), _sent(curves, 0, view)
     if _must_reduce(curves, fresh, before, added, view):
-        return _coordinates(figures.traces(panel, _reduced(curves, view))), Shown(now, 0, view)
+        return _coordinates(figures.traces(panel, _reduced(curves, view))), _sent(curves, 0, view)
     if not any(len(curve) for curve in fresh):
         return None, before
-    return _appended(fresh), Shown(now, added, before.view)
+    return _appended(fresh), _sent(curves, added, before.view)
 
 
 def update_gauge(panel: Panel, readings: Readings) -> Patch:
@@ -82,12 +87,13 @@ def _must_reduce(curves: list[Curve], fresh: list[Curve], before: Shown, added: 
     main = [(curve, new) for curve, new in zip(curves, fresh, strict=True) if curve.role == "main"]
     if any(len(curve) - len(new) <= figures.SPARSE < len(curve) for curve, new in main):
         return True  # from single points to a line
-    if added > view.columns:
+    if added > view.columns or sum(curve.pauses for curve in curves) != before.pauses:
         return True
     if any(not np.isfinite(new.values).all() for _, new in main):
         return True
     long = any(len(curve) > 2 * before.view.columns for curve in curves)
-    return long and view.window != before.view.window
+    wider = view.columns > WIDER * before.view.columns
+    return long and (wider or view.window != before.view.window)
 
 
 def _whole(traces: list[dict[str, Any]]) -> Patch:

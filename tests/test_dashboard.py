@@ -198,6 +198,30 @@ def test_values_a_log_axis_cannot_show_are_marked():
     assert "2 at or below 0" in figures.caption(panel, read)
 
 
+BURSTS = np.array([*range(0, 50, 5), *range(500, 510), *range(1000, 1010)])
+
+
+def test_no_line_is_drawn_where_nothing_was_measured():
+    read = Readings({"loss": Series(BURSTS, np.ones(30))})
+    drawn = trace_of(figures.figure(LOSS, read), "loss")
+    assert [step for step, value in zip(drawn.x, drawn.y, strict=True) if value is None] == [46, 510]
+    assert figures.caption(LOSS, read) == ""
+    assert len(trace_of(figures.figure(LOSS, read), "non-finite").x) == 0
+
+
+def test_a_schedule_that_becomes_slower_is_one_line():
+    steps = np.array([*range(20), *range(50, 900, 30)])
+    drawn = trace_of(figures.figure(LOSS, Readings({"loss": Series(steps, np.ones(len(steps)))})), "loss")
+    assert None not in drawn.y
+
+
+def test_layers_that_reach_zero_on_a_log_axis_are_counted():
+    layers = layered(3)
+    layers.values[-1, 1] = 0.0
+    panel = dataclasses.replace(LOSS, scale="log", layered=True)
+    assert "1 of 3 layers at 0 now" in figures.caption(panel, readings(loss=[1, 2, 3], layers=layers))
+
+
 def test_events_are_marked():
     events = [Event(5, 0.0, "resume", {"from": 5}), Event(7, 0.0, "nonfinite", {}), Event(8, 0.0, "other", {})]
     figure = figures.figure(LOSS, readings(loss=np.ones(10), events=events))
@@ -237,9 +261,15 @@ def test_a_layer_without_a_gradient_leaves_the_others():
 def test_a_ratio_is_drawn_from_its_parts():
     panel = Panel("Noise", "gradients", ratio=("above", "below")).named("noise")
     figure = figures.figure(panel, readings(noise=[2, -8], above=[2, 4], below=[1, 1]))
-    assert list(trace_of(figure, "over 20 points").y) == [2, 3]
+    assert list(trace_of(figure, "over 50 points").y) == [2, 3]
     assert list(trace_of(figure, "single steps").y) == [2, -8]
     assert figures.headline(panel, readings(noise=[2, -8], above=[2, 4], below=[1, 1])) == 3
+
+
+def test_a_ratio_lost_in_noise_is_unclear_and_not_a_negative_size():
+    panel = Panel("Noise", "gradients", unit="samples", scale="log", ratio=("above", "below")).named("noise")
+    said = words_of(layout.value(panel, readings(noise=[-3], above=[3], below=[-1])))
+    assert "unclear" in said and "samples" not in said
 
 
 def test_the_caption_says_how_many_points_are_shown():
@@ -299,7 +329,15 @@ def test_the_gauge_loses_no_value_beyond_its_ends():
 @pytest.mark.parametrize(("value", "zone"), [(-0.95, "too small"), (0.0, "good"), (0.6, "too large"), (math.nan, "")])
 def test_the_gauge_names_the_zone(value, zone):
     assert gauge.zone(ALPHA, value) == zone
-    assert gauge.zone(dataclasses.replace(ALPHA, healthy=None), value) == ""
+
+
+def test_a_gauge_without_a_healthy_range_names_only_what_the_parabola_says():
+    panel = dataclasses.replace(ALPHA, healthy=None)
+    assert [gauge.zone(panel, value) for value in (-0.95, -0.8, 0.9, 1.1)] == ["too small", "", "", "too large"]
+    figure = gauge.figure(panel, readings(alpha=[0.0]))
+    assert [shape.label.text for shape in figure.layout.shapes] == ["too small", "too large"]
+    assert "too large" not in words_of(layout.value(panel, readings(alpha=[1.1])))
+    assert "too large" in words_of(layout.value(ALPHA, readings(alpha=[1.1])))
 
 
 def test_the_gauge_labels_its_zones_and_marks_with_words():
@@ -409,6 +447,12 @@ def test_new_points_are_appended_and_nothing_else_is_sent():
     assert shown.added == 3
 
 
+def test_a_pause_that_shows_itself_later_breaks_the_line():
+    values = np.ones(30)
+    figure, _ = grown(LOSS, [10, 11, 12, 30], lambda count: Readings({"loss": Series(BURSTS[:count], values[:count])}))
+    assert [step for step, value in points_of(figure, "loss").items() if value is None] == [46, 510]
+
+
 def test_nothing_is_sent_where_nothing_is_new():
     read = readings(loss=np.ones(100))
     patch, shown = updates.update(LOSS, read, updates.shown(LOSS, read), View())
@@ -432,6 +476,14 @@ def test_a_reduced_chart_that_is_zoomed_gets_its_window_in_full():
     assert set(range(100, 191)) <= set(points_of(figure, "loss"))
     again, _ = updates.update(LOSS, read, shown, View(50, (100.0, 190.0)))
     assert again is None
+
+
+def test_a_reduced_chart_that_becomes_wider_gets_more_points():
+    read = readings(loss=np.random.default_rng(0).normal(size=5000))
+    patch, shown = updates.update(LOSS, read, updates.shown(LOSS, read, View(50)), View(200))
+    figure = applied(patch, figures.figure(LOSS, read, columns=50).to_dict())
+    assert len(points_of(figure, "loss")) > 300
+    assert updates.update(LOSS, read, shown, View(210))[0] is None
 
 
 def test_a_gauge_is_updated_as_a_whole_but_its_layout():
@@ -772,7 +824,7 @@ def ask(client, outputs, inputs, state=()):
 
 
 def open_board(client, key):
-    outputs = ["board.children", "facts.children"]
+    outputs = ["board.children", "facts.children", "page.className"]
     return ask(client, outputs, [("picker.value", key), ("reopen.data", None)])
 
 
