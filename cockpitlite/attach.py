@@ -61,8 +61,8 @@ def watch(
     existing one.
     ``batch_dim`` is the axis of the model's inputs that counts samples.
     ``dashboard`` opens the live page in a process of its own.
-    ``on_finding`` is called in the training process with each new Finding of the diagnosis; what it raises reaches the
-    training loop.
+    ``on_finding`` is called in the training process with each new Finding of the diagnosis. An error in it becomes a
+    warning; to end the training raise KeyboardInterrupt or SystemExit.
 
     The handle is ``optimizer.cockpit``. Watching an optimizer again ends its first watch.
 
@@ -226,11 +226,25 @@ class Cockpit:
         for finding in found:
             if (finding.code, finding.since) not in self._known:
                 self._known.add((finding.code, finding.since))
-                assert self._on_finding is not None
-                self._on_finding(finding)
+                self._call_back(finding)
+
+    def _call_back(self, finding: Finding) -> None:
+        """Hand a finding to the user; an error in the listener is told, and only what is no error ends the training."""
+        assert self._on_finding is not None
+        try:
+            self._on_finding(finding)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            warnings.warn(f"cockpitlite: on_finding failed on {finding.code} ({reason})", stacklevel=2)
 
     def _diagnose(self) -> None:
-        self._found = diagnose(load(self._run))
+        """Diagnose in the recorder's thread; where that fails, stop trying and go on recording."""
+        try:
+            self._found = diagnose(load(self._run))
+        except Exception as error:
+            self._tracker.after_step = lambda step: None
+            text = f"the diagnosis has stopped: {type(error).__name__}: {error}"
+            self._recorder.event(self._tracker.last_step, "warning", {"message": text})
 
 
 _open: weakref.WeakSet[Cockpit] = weakref.WeakSet()

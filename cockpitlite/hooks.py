@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import time
 import weakref
 from collections import OrderedDict
@@ -72,6 +73,7 @@ class Capture:
         self.owners = [owner for owner in owners if owner.module is not root]
         self._own = None if root is None else Owner(root, "", True)
         self._own_entry: _Entry | None = None
+        self._leaves = _plain_leaves(root, self.owners)
         self.parameters = list(parameters)
         self.batch_dim = batch_dim
         self.wish = Wish()
@@ -79,10 +81,13 @@ class Capture:
         self.trouble: Exception | None = None
         self.seen_eval = False
         self.seconds = 0.0
-        self.unused = 0
-        self.skipped = 0
+        self.unused = self.skipped = 0
+        self._thread: int | None = None
         self.trace = Trace()
         self._children: list[RemovableHandle] = []
+        self.forwards: list[Forward] = []
+        self.backwards: list[Backward] = []
+        self.complete = False
         self.begin(Wish())
         self._probes = self.parameters[:: max(1, len(self.parameters) // 4)]
         self._marks: list[tuple[int, int] | None] = self._gradient_marks()
@@ -98,10 +103,9 @@ class Capture:
         """Start a step: forget the last one."""
         self.trace.close()
         self._detach_children()
+        self._forget()
         self.wish = wish
         self.trace = Trace()
-        self.forwards: list[Forward] = []
-        self.backwards: list[Backward] = []
         self.gradient: list[Tensor | None] | None = None
         self.stale: list[Tensor | None] | None = None
         self.observed: Tensor | None = None
@@ -131,7 +135,10 @@ class Capture:
     @_guarded
     def _before_forward(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         wish = self.wish
-        if self.busy or self.complete or not (wish.calls or wish.forwards) or not torch.is_grad_enabled():
+        if self.busy or self.complete or not torch.is_grad_enabled():
+            return
+        self._thread = threading.get_ident()
+        if not (wish.calls or wish.forwards):
             return
         if getattr(root, "_is_replica", False) or torch.compiler.is_compiling():
             return
@@ -148,7 +155,7 @@ class Capture:
             buffers={name: buffer.detach().clone() for name, buffer in root.named_buffers()} if wish.forwards else {},
         )
         if wish.scan:
-            forward.magnitudes = [m for m in map(_magnitude, tensors_in(inputs)) if m is not None]
+            self._scan_inputs(forward, inputs)
         self.seen_eval = self.seen_eval or not root.training
         self.forwards.append(forward)
         if wish.calls and self._wider is None and (forward.samples or 0) > 1:
@@ -191,6 +198,9 @@ class Capture:
                 self._children.append(owner.module.register_forward_pre_hook(before, with_kwargs=True))
             after = _Hook(functools.partial(self._after_call, owner, entries))
             self._children.append(owner.module.register_forward_hook(after, with_kwargs=True))
+        if self.wish.scan:
+            hooks = [(module, _Hook(functools.partial(self._after_leaf, name))) for name, module in self._leaves]
+            self._children += [module.register_forward_hook(hook) for module, hook in hooks]
 
     def _detach_children(self) -> None:
         for handle in self._children:
@@ -202,6 +212,26 @@ class Capture:
         buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
         inputs, versions = _detached(args, kwargs)
         return _Entry(inputs, versions, Surroundings.now(self.parameters[0].device), buffers)
+
+    def _scan_inputs(self, forward: Forward, inputs: Any) -> None:
+        """Note the largest magnitude of each input, and which sample of the first has a value that is not finite."""
+        floating = [tensor for tensor in tensors_in(inputs) if tensor.is_floating_point() and tensor.numel()]
+        for index, tensor in enumerate(floating):
+            forward.scanned["input", str(index) if index else ""] = _magnitude(tensor)
+            if index == 0 and tensor.dim() > self.batch_dim:
+                whole = tensor.movedim(self.batch_dim, 0).flatten(1) if tensor.dim() > 1 else tensor[:, None]
+                bad = ~whole.isfinite().all(1)
+                forward.spoilt = torch.where(bad.any(), bad.to(torch.uint8).argmax(), -1)
+
+    @_guarded
+    def _after_leaf(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if not self.busy and not self.complete and self.forwards and torch.is_grad_enabled():
+            self._scan_output(name, output)
+
+    def _scan_output(self, name: str, output: Any) -> None:
+        first = next(tensors_in(output), None)
+        if first is not None and first.is_floating_point() and first.numel():
+            self.forwards[-1].scanned.setdefault(("forward", name), _magnitude(first))
 
     @_guarded
     def _before_call(self, entries: list[_Entry], module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> None:
@@ -229,7 +259,7 @@ class Capture:
         call = Call(
             module=owner.module,
             name=owner.name,
-            forward=forward,
+            samples=forward.samples,
             args=entry.inputs[0],
             kwargs=entry.inputs[1],
             versions=entry.versions,
@@ -241,7 +271,7 @@ class Capture:
             axes=self._axes_of(owner, forward, outputs, folds),
         )
         if self.wish.scan:
-            call.magnitude = _magnitude(outputs[0])
+            self._scan_output(owner.name, output)
         forward.calls.append(call)
         for position, tensor in enumerate(outputs):
             if tensor.requires_grad:
@@ -289,6 +319,8 @@ class Capture:
     @_guarded
     def before_backward(self, given: Any) -> None:
         """Backward is about to run from ``given``."""
+        if self._elsewhere:
+            return
         if self.complete and not self._closure and not self.busy:  # the step never ended: it raised
             self.aborted = True
             self.begin(self.wish)
@@ -307,7 +339,7 @@ class Capture:
     @_guarded
     def after_backward(self, given: Any) -> None:
         """Backward has run from ``given``: if it reached our parameters it belongs to this step."""
-        if self.busy or self.complete:
+        if self.busy or self.complete or self._elsewhere:
             return
         marks = self._gradient_marks()
         reached = marks != self._marks
@@ -321,7 +353,7 @@ class Capture:
             loss=None if loss is None else _unscaled(loss.detach().as_subclass(Tensor), scale),
             scale=scale,
             trace=self.trace,
-            forwards=[forward for forward in self.forwards if not forward.calls or _reached(forward)],
+            forwards=[forward for forward in self.forwards if forward.outputs and _reached(forward)],
             per_sample=self.observed,
             node=self._node,
         )
@@ -335,18 +367,28 @@ class Capture:
         if self.wish.gradient:
             self.gradient = self._gradient_copy()
 
+    @property
+    def _elsewhere(self) -> bool:
+        """Whether this is another thread than the one that trains our model."""
+        return self._thread is not None and self._thread != threading.get_ident()
+
     def stepped(self) -> None:
         """The optimizer's step is over: whatever the gradients hold now is old."""
         self._marks = self._gradient_marks()
 
     def _forget(self) -> None:
+        for forward in self.forwards:
+            forward.release()
         self.forwards = []
-        self._forget_backwards()
+        self._forget_backwards(used=self.complete)
 
-    def _forget_backwards(self) -> None:
-        scaled = sum(backward.scale is not None for backward in self.backwards)
-        self.skipped += scaled
-        self.unused += len(self.backwards) - scaled
+    def _forget_backwards(self, used: bool = False) -> None:
+        if not used:
+            scaled = sum(backward.scale is not None for backward in self.backwards)
+            self.skipped += scaled
+            self.unused += len(self.backwards) - scaled
+        for backward in self.backwards:
+            backward.release()
         self.backwards = []
         self.gradient = None
         self.stale = None
@@ -404,10 +446,8 @@ class _Hook:
         return _Hook, ()
 
 
-def _magnitude(tensor: Tensor) -> Tensor | None:
+def _magnitude(tensor: Tensor) -> Tensor:
     """Return the largest magnitude of a floating-point tensor: NaN or infinite where any of its values is."""
-    if not tensor.is_floating_point() or not tensor.numel():
-        return None
     return torch.linalg.vector_norm(tensor.detach().as_subclass(Tensor), torch.inf)
 
 
@@ -420,7 +460,19 @@ def _unscaled(loss: Tensor, scale: Tensor | None) -> Tensor:
 
 
 def _reached(forward: Forward) -> bool:
-    return any(call.arrived for call in forward.calls)
+    return not forward.calls or any(call.arrived for call in forward.calls)
+
+
+def _plain_leaves(root: nn.Module | None, owners: Sequence[Owner]) -> list[tuple[str, nn.Module]]:
+    """Return the modules without parts of their own and without parameters, where there is nothing compiled."""
+    if root is None or any(hasattr(part, "_orig_mod") for part in root.modules()):
+        return []
+    owned = {id(owner.module) for owner in owners}
+    return [
+        (name, module)
+        for name, module in root.named_modules()
+        if module is not root and id(module) not in owned and not any(True for _ in module.children())
+    ]
 
 
 _RESHAPES = ("ViewBackward0", "ReshapeAliasBackward0", "UnsafeViewBackward0")

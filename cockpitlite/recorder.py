@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import queue
 import threading
@@ -37,20 +38,32 @@ class Check:
 
 @dataclass
 class Block:
-    """What one step leaves: readings by name with the step they belong to, a scan for non-finite values, checks."""
+    """What one step leaves: readings by name with the step they belong to, checks, and a scan for non-finite values.
+
+    ``spoilt`` is the sample with a non-finite input, −1 for none.
+    """
 
     step: int
     readings: list[tuple[str, int, Reading]] = field(default_factory=list)
     scan: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
+    spoilt: Tensor | None = None
     checks: Sequence[Check] = ()
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class _Shipment:
-    """A block on its way: the numbers that come from the device in one host buffer, and those known already."""
+    """A block on its way: the numbers that come from the device in one host buffer, and those known already.
 
-    block: Block
+    ``readings`` are names, steps and layers (None for a reading without), ``places`` what the scan looked at; no tensor
+    of the device is held.
+    """
+
+    step: int
+    seconds: float
+    readings: list[tuple[str, int, Sequence[str] | None]]
+    places: list[tuple[str, str]]
+    checks: Sequence[Check]
     buffer: Tensor
     arrived: Any
     parts: list[int | NDArray[np.float64]]
@@ -199,31 +212,35 @@ class Recorder:
             self._writer.reading(name, step, value)
 
     def _write_block(self, shipment: _Shipment) -> None:
-        block, parts = shipment.block, shipment.unpack()
-        count = len(block.readings)
-        dropped = self._judge(block, parts[count + (1 if block.scan else 0) :])
+        parts = shipment.unpack()
+        count = len(shipment.readings)
+        dropped = self._judge(shipment, parts[count + (1 if shipment.places else 0) :])
         losses: list[tuple[int, float]] = []
-        for (name, step, reading), numbers in zip(block.readings, parts, strict=False):
+        for (name, step, layers), numbers in zip(shipment.readings, parts, strict=False):
             if name in dropped:
                 continue
             if name == "loss":
                 losses.append((step, float(numbers[0])))
                 continue
             self._writer.reading(name, step, float(numbers[0]))
-            if isinstance(reading, Layered):
-                self._writer.layers(name, step, reading.layers, numbers[1:])
+            if layers is not None:
+                self._writer.layers(name, step, layers, numbers[1:])
         self._writer.readings("loss", losses)
-        if any(not math.isfinite(value) for _, value in losses):
+        if shipment.places:
+            self._report_scan(shipment, parts[count])
+        broken = next((step for step, value in losses if not math.isfinite(value)), None)
+        if broken is not None:
             self.on_alarm()
-        if block.scan:
-            self._report_scan(block, parts[count])
-        if block.seconds:
-            self._writer.clock(block.step, block.seconds)
+            if not self._ill:
+                self._ill = True
+                self._writer.event(broken, "nonfinite", {"what": "loss", "layer": None, "sample": None})
+        if shipment.seconds:
+            self._writer.clock(shipment.step, shipment.seconds)
 
-    def _judge(self, block: Block, parts: Sequence[NDArray[np.float64]]) -> set[str]:
+    def _judge(self, shipment: _Shipment, parts: Sequence[NDArray[np.float64]]) -> set[str]:
         """Return the readings to leave out because what they rest on did not hold."""
         dropped: set[str] = set()
-        for check, passed in zip(block.checks, parts, strict=False):
+        for check, passed in zip(shipment.checks, parts, strict=False):
             failed = [int(index) for index in np.flatnonzero(passed == 0.0)]
             if not failed:
                 continue
@@ -233,22 +250,23 @@ class Recorder:
                 reason = check.explain(failed)
                 self.on_failed_check(check, reason)
                 for name in sorted(check.readings):
-                    self._writer.event(block.step, "unavailable", {"reading": name, "reason": reason})
+                    self._writer.event(shipment.step, "unavailable", {"reading": name, "reason": reason})
         return dropped
 
-    def _report_scan(self, block: Block, magnitudes: NDArray[np.float64]) -> None:
+    def _report_scan(self, shipment: _Shipment, magnitudes: NDArray[np.float64]) -> None:
         """Write an event when a non-finite value shows for the first time, or again after a healthy step."""
-        bad = np.flatnonzero(~np.isfinite(magnitudes))
+        bad = np.flatnonzero(~np.isfinite(magnitudes[:-1]))
         if len(bad) and not self._ill:
-            what, layer = list(block.scan)[int(bad[0])]
-            self._writer.event(block.step, "nonfinite", {"what": what, "layer": layer or None, "sample": None})
+            what, layer = shipment.places[int(bad[0])]
+            sample = int(magnitudes[-1]) if what == "input" and magnitudes[-1] >= 0 else None
+            self._writer.event(shipment.step, "nonfinite", {"what": what, "layer": layer or None, "sample": sample})
         self._ill = bool(len(bad))
 
 
 def _shipped(block: Block) -> _Shipment:
     """Put all device numbers of a block into one buffer and start its copy to the host."""
     groups: list[list[Any]] = [_members(reading) for _, _, reading in block.readings]
-    groups += [list(block.scan.values())] if block.scan else []
+    groups += [[*block.scan.values(), -1 if block.spoilt is None else block.spoilt]] if block.scan else []
     groups += [[check.passed] for check in block.checks]
     device = next((m.device for members in groups for m in members if isinstance(m, Tensor)), torch.device("cpu"))
     sent: list[Tensor] = []
@@ -261,13 +279,15 @@ def _shipped(block: Block) -> _Shipment:
         else:
             parts.append(np.concatenate([np.atleast_1d(np.asarray(member, dtype=np.float64)) for member in members]))
     buffer = torch.cat(sent) if sent else torch.zeros(0, dtype=torch.float64)
+    layout = [(name, at, r.layers if isinstance(r, Layered) else None) for name, at, r in block.readings]
+    shipment = functools.partial(_Shipment, block.step, block.seconds, layout, list(block.scan), block.checks)
     if device.type != "cuda":
-        return _Shipment(block, buffer.cpu(), None, parts)
+        return shipment(buffer.cpu(), None, parts)
     host = torch.empty(buffer.shape, dtype=buffer.dtype, pin_memory=True)
     host.copy_(buffer, non_blocking=True)
     arrived = torch.cuda.Event()
     arrived.record(torch.cuda.current_stream(device))
-    return _Shipment(block, host, arrived, parts)
+    return shipment(host, arrived, parts)
 
 
 def _members(reading: Reading) -> list[Any]:

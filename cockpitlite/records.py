@@ -78,13 +78,12 @@ class Call:
 
     ``gradients`` has one entry per tensor among the outputs, ``None`` until (or unless) a gradient arrives; ``axes``
     says which axis of each counts samples (or rows of samples one after another), None where none does. The output
-    itself is never held: it would keep the record alive through its own hooks for ever. ``magnitude`` is the largest
-    magnitude in it, where that was asked for.
+    itself is never held: it would keep the record alive through its own hooks for ever.
     """
 
     module: nn.Module
     name: str
-    forward: Forward
+    samples: int | None
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     versions: tuple[int, ...]
@@ -94,7 +93,6 @@ class Call:
     gradients: list[Tensor | None]
     backwards: list[int | None]
     axes: tuple[int | None, ...]
-    magnitude: Tensor | None = None
 
     @property
     def arrived(self) -> bool:
@@ -105,7 +103,7 @@ class Call:
     def divisible(self) -> bool:
         """Whether what reached this call can be divided among the samples."""
         reached = zip(self.axes, self.gradients, strict=True)
-        return self.forward.samples == 1 or all(axis is not None for axis, gradient in reached if gradient is not None)
+        return self.samples == 1 or all(axis is not None for axis, gradient in reached if gradient is not None)
 
     @property
     def intact(self) -> bool:
@@ -117,7 +115,8 @@ class Call:
 class Forward:
     """One grad-mode call of the root module: all that a re-evaluation needs, and the calls inside it.
 
-    ``magnitudes`` are the largest magnitudes in its inputs, where they were asked for.
+    ``scanned`` are the largest magnitudes in its inputs and in what its layers returned, by what and which, in the
+    order they were met, and ``spoilt`` the sample with a non-finite input (−1 for none), where that was asked for.
     """
 
     root: nn.Module
@@ -129,7 +128,13 @@ class Forward:
     buffers: Mapping[str, Tensor]
     outputs: list[Tensor] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
-    magnitudes: list[Tensor] = field(default_factory=list)
+    scanned: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    spoilt: Tensor | None = None
+
+    def release(self) -> None:
+        """Let go of what a graph hangs on: its hooks hold the calls, so nothing else would ever free it."""
+        self.outputs = []
+        self.calls = []
 
     @property
     def intact(self) -> bool:
@@ -153,6 +158,12 @@ class Backward:
     forwards: list[Forward]
     per_sample: Tensor | None = None
     node: Tensor | None = None
+
+    def release(self) -> None:
+        """Let go of the graph."""
+        self.given = self.trace = self.node = None
+        for forward in self.forwards:
+            forward.release()
 
     @property
     def samples(self) -> int | None:

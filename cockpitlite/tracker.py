@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -218,6 +219,7 @@ class Tracker:
         if not plan.tracked or self._snapshot is None:
             if losses and all(value is not None for value in losses):
                 total = loss if loss is not None else torch.stack([v for v in losses if v is not None]).sum()
+                self._alarm = self._alarm or _is_broken(total)
                 self.recorder.loss(self.step, total * self._loss_sign())
             return
         step = self._seen_step(self._snapshot)
@@ -235,7 +237,7 @@ class Tracker:
                 self._read(instrument, supply, block)
             if not any(name == "loss" and at == self.step for name, at, _ in block.readings):
                 self._read_loss(supply, block)
-            block.scan = step.scan
+            block.scan, block.spoilt = step.scan, _spoilt(step)
             self._line = line_of(supply) if plan.judged else None
         finally:
             self.capture.busy = False
@@ -375,16 +377,14 @@ class Tracker:
     def _scan(self, step: Step) -> dict[tuple[str, str], Tensor]:
         """Return the largest magnitude at every place, in the order of the computation."""
         found: dict[tuple[str, str], Tensor] = {}
-        for backward in step.backwards:
-            for forward in backward.forwards:
-                for index, largest in enumerate(forward.magnitudes):
-                    found["input", "" if index == 0 else f"input {index}"] = largest
+        scanned = [forward.scanned for backward in step.backwards for forward in backward.forwards]
+        for magnitudes in scanned:
+            found.update({place: largest for place, largest in magnitudes.items() if place[0] == "input"})
         for name, norm in zip(step.names, norms(step.start).unbind(), strict=True):
             found["parameter", name] = norm
+        for magnitudes in scanned:
+            found.update({place: largest for place, largest in magnitudes.items() if place[0] == "forward"})
         for backward in step.backwards:
-            for call in (call for forward in backward.forwards for call in forward.calls):
-                if call.magnitude is not None:
-                    found.setdefault(("forward", call.name), call.magnitude)
             if backward.loss is not None:
                 found["loss", ""] = backward.loss
         for kind, tensors in (("gradient", step.gradient), ("update", step.displacement)):
@@ -518,6 +518,16 @@ def owner_list(model: nn.Module, parameters: Sequence[nn.Parameter]) -> list[Own
         for name, module in model.named_modules()
         if id(module) not in hidden and any(id(parameter) in wanted for parameter in module.parameters(recurse=False))
     ]
+
+
+def _is_broken(loss: Tensor) -> bool:
+    """Whether a loss is known not to be finite without waiting for a device; elsewhere the recorder will tell."""
+    return loss.device.type == "cpu" and not math.isfinite(loss.numpy())
+
+
+def _spoilt(step: Step) -> Tensor | None:
+    """Return the sample with the first non-finite input, −1 for none, None where nobody looked."""
+    return next((forward.spoilt for backward in step.backwards for forward in backward.forwards), None)
 
 
 def _signs(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> list[float]:

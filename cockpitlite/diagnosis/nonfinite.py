@@ -75,7 +75,7 @@ def nonfinite(readings: Readings) -> Finding | None:
     episode = _episode(readings)
     if episode is None:
         return None
-    cause = _cause(readings.at(episode.step - 1)) if episode.what != "input" else ""
+    cause = _cause(readings, episode)
     return Finding(
         code="R0",
         severity="error",
@@ -131,9 +131,13 @@ def _remedy(episode: _Episode, by_rate: bool) -> str:
     )
 
 
-def _cause(before: Readings) -> str:
+def _cause(readings: Readings, episode: _Episode) -> str:
     """Return a sentence on what the learning rate has to do with it, empty where nothing says so."""
-    return _risen_loss(before) or _long_step(before)
+    if episode.what == "input":
+        return ""
+    before = readings.at(episode.step - 1)
+    # Where the gradient was still finite, the broken update itself tells how long it was.
+    return _risen_loss(before) or _long_step(readings.at(episode.step) if episode.what == "update" else before)
 
 
 def _risen_loss(before: Readings) -> str:
@@ -160,9 +164,13 @@ def _long_step(before: Readings) -> str:
     if not len(long):
         return ""
     return (
-        f"Before that, at step {int(steps[long[-1]]):,}, the update was {number(float(ratios[long[-1]]))} times as "
-        "long as the weights (0.004 to 0.08 is usual): too large a learning rate is the likely cause."
+        f"At step {int(steps[long[-1]]):,} the update was {_so_many(float(ratios[long[-1]]))} times as long as the "
+        "weights (0.004 to 0.08 is usual): too large a learning rate is the likely cause."
     )
+
+
+def _so_many(ratio: float) -> str:
+    return number(ratio) if np.isfinite(ratio) else "infinitely many"
 
 
 def _losses(readings: Readings) -> tuple[Steps, Values]:

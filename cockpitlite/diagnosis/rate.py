@@ -99,8 +99,13 @@ def _rises(steps: Steps, values: Values) -> bool:
 
 
 def _jumps(steps: Steps, values: Values) -> list[int]:
-    before, after = values[:-1], values[1:]
-    jumped = (after > t.JUMP * before) | (before > t.JUMP * after)
+    """Return the steps at which the rate changed far and more abruptly than just before, as no gradual schedule does.
+
+    Leaving 0 counts, reaching it does not: then there is no other rate to judge.
+    """
+    change = np.abs(np.diff(np.log(np.maximum(values, np.finfo(np.float64).tiny))))
+    before = np.concatenate([[0.0], change[:-1]])[: len(change)]
+    jumped = (change > math.log(t.JUMP)) & (change > t.ABRUPT * before) & (values[1:] > 0)
     return [int(step) for step in steps[1:][jumped]]
 
 

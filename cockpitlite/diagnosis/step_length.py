@@ -15,7 +15,7 @@ import numpy as np
 
 from cockpitlite.diagnosis import thresholds as t
 from cockpitlite.diagnosis.calibration import GOOD_IN_RANGE, RIGHT_IF_LARGE, beyond, posterior, row
-from cockpitlite.diagnosis.course import blow_up, fraction_left
+from cockpitlite.diagnosis.course import blow_up, fraction_left, start
 from cockpitlite.diagnosis.finding import Finding, Severity
 from cockpitlite.diagnosis.rate import FAMILY_WORDS, family, momentum, rate
 from cockpitlite.diagnosis.readings import Readings, Unjudged
@@ -78,8 +78,10 @@ def too_large(readings: Readings) -> Finding | None:
     30 %: later ``alpha_next`` rises towards 1 in every run. What was seen early stands until the settings change.
     """
     kind = family(readings)
+    if kind not in t.LARGE_NEXT:
+        return None
     window = readings.derived(early)
-    if kind not in t.LARGE_NEXT or window is None:
+    if window is None:
         return None
     if len(window.steps) < t.MANY:
         raise Unjudged(f"{t.MANY} measured steps are needed, there are {len(window.steps)}")
@@ -155,7 +157,7 @@ def too_small(readings: Readings) -> Finding | None:
     _require_unfinished(readings)
     agreeing = [seen, *itertools.takewhile(lambda stretch: stretch.small, latest_first)]
     odds = (posterior("none", one.kind, one.same.value)["small"] * one.surely_small for one in agreeing)
-    confidence = _tempered(readings, max(odds))
+    confidence = _tempered(readings, max(odds) * (t.UNFAMILIAR if seen.same.value < t.CONCAVE else 1))
     if len(agreeing) > 1:  # two independent stretches raise the certainty by one level
         confidence = max(confidence, float(t.CONFIDENT if confidence >= t.SUSPECT else t.SUSPECT))
     factor = _raise(seen)
@@ -284,11 +286,13 @@ def _require_unfinished(readings: Readings) -> None:
 
 
 def _tempered(readings: Readings, confidence: float) -> float:
-    """Lower a confidence where the calibration does not cover the optimizer."""
+    """Lower a confidence where the calibration covers the optimizer or the loss badly."""
     if family(readings) == "other":
         confidence *= t.UNFAMILIAR
     elif momentum(readings) > t.COVERED_MOMENTUM:
         confidence *= t.HEAVY_MOMENTUM
+    if readings.derived(start).loss <= 0:
+        confidence *= t.UNFAMILIAR
     return float(confidence)
 
 
@@ -311,6 +315,8 @@ def _end(seen: _Seen) -> str:
 
 def _slope_left(seen: _Seen) -> str:
     left = -seen.window.same.value
+    if seen.window.same.value < t.CONCAVE:
+        return "At the end of a step the loss falls along it even more steeply than at its start."
     if left >= 1:
         return "At the end of a step the loss falls along it as steeply as at its start."
     return (
@@ -354,8 +360,11 @@ def _record(seen: _Seen) -> str:
 
 def _doubts(readings: Readings) -> str:
     """Return what limits the certainty."""
+    doubts = []
     if family(readings) == "other":
-        return f"No calibration run used such an optimizer; it is judged like Adam, with less confidence. {LIMITS}"
-    if momentum(readings) > t.COVERED_MOMENTUM:
-        return f"The limits were fitted for a momentum of 0.9; here it is {number(momentum(readings))}. {LIMITS}"
-    return LIMITS
+        doubts.append("No calibration run used such an optimizer; it is judged like Adam, with less confidence.")
+    elif momentum(readings) > t.COVERED_MOMENTUM:
+        doubts.append(f"The limits were fitted for a momentum of 0.9; here it is {number(momentum(readings))}.")
+    if readings.derived(start).loss <= 0:
+        doubts.append("No calibration run had a loss that is not positive; check that its sign is right.")
+    return " ".join([*doubts, LIMITS])

@@ -29,7 +29,7 @@ def nothing_moves(readings: Readings) -> Finding | None:
     """
     steps, sizes = readings.recent("update_size", _LOOK)
     if len(steps) < t.FEW:
-        raise Unjudged(f"{len(steps)} {plural('step', len(steps))} of the {t.FEW} needed have been tracked")
+        raise Unjudged(f"{len(steps)} {plural('step', len(steps))} tracked; {t.FEW} are needed")
     if np.any(sizes[-t.FEW :] != 0):
         return None
     all_steps, all_sizes = readings.series("update_size")

@@ -98,6 +98,7 @@ CONVERGED_LOSS = Threshold(0.05, f"{CHOSEN}: loss over initial loss of a run tha
 CONVERGED_GRADIENT = Threshold(1e-3, f"{CHOSEN}: gradient norm over its initial value of a run that has converged")
 PROGRESS = Threshold(0.7, f"{CHOSEN}: loss over initial loss from which lowering the learning rate is annealing")
 JUMP = Threshold(1.5, f"{CHOSEN}: a change of the learning rate by more than this at once starts a new judgement")
+ABRUPT = Threshold(3.0, f"{CHOSEN}: and so many times further (on a log scale) than the change before it")
 RISE = Threshold(1.05, f"{CHOSEN}: growth of the learning rate over the last fifth of the run that is a warm-up")
 DECAYED = Threshold(0.9, f"{CHOSEN}: of the highest learning rate, below which it is being lowered")
 
@@ -131,7 +132,8 @@ NO_SIGNAL_LOSS = Threshold(0.97, "40 trials with faults: 9 of 12 such faults, 0 
 # How sure is sure.
 CONFIDENT = Threshold(0.8, f"{CHOSEN}: a verdict is stated")
 SUSPECT = Threshold(0.6, f"{CHOSEN}: a verdict is stated as probable; below, it is a note")
-UNFAMILIAR = Threshold(0.7, f"{CHOSEN}: factor on the confidence for an optimizer no calibration run used")
+UNFAMILIAR = Threshold(0.7, f"{CHOSEN}: factor on the confidence for what no calibration run had")
+CONCAVE = Threshold(-1.1, f"{FITTED}: least step length of any run; below it, the slope grows along the step")
 COVERED_MOMENTUM = Threshold(0.95, f"{CHOSEN}: a momentum above this is too far from the calibrated 0.9")
 HEAVY_MOMENTUM = Threshold(0.8, f"{CHOSEN}: factor on the confidence for such a momentum")
 OTHER_TIME = Threshold(

@@ -114,7 +114,9 @@ def present(readings: Readings) -> list[Window]:
     if not enough:
         count = len(under[-1].steps) if under else 0
         when = f" since the settings changed at step {since:,}" if since else ""
-        raise Unjudged(f"{count} {plural('step', count)} of the {t.FEW} needed have been measured on one batch{when}")
+        raise Unjudged(
+            f"alpha_same and alpha_next are known for {count} {plural('step', count)}{when}; {t.FEW} are needed"
+        )
     return enough
 
 
