@@ -95,6 +95,20 @@ class TestNonfinite:
         assert found["R0"].lr_factor == pytest.approx(0.1)
         assert "6 times as long as the weights" in found["R0"].explanation
 
+    def test_an_update_that_overflows_tells_of_its_length(self, judged):
+        event = (0, "nonfinite", {"what": "update", "layer": "fc.weight", "sample": None})
+        found = judged(
+            steps=2,
+            loss=lambda step: NAN if step else 2.3,
+            values={"update_ratio": lambda step: math.inf, "update_size": lambda step: math.inf},
+            events=[event],
+        )["R0"]
+        assert found.lr_factor == pytest.approx(0.1)
+        assert "infinitely many times as long" in found.explanation
+        gradient = (0, "nonfinite", {"what": "gradient", "layer": "fc.weight", "sample": None})
+        found = judged(steps=1, values={"update_ratio": lambda step: math.inf}, events=[gradient])["R0"]
+        assert found.lr_factor is None
+
     def test_bad_data_is_never_the_learning_rate(self, judged):
         event = (2, "nonfinite", {"what": "input", "layer": None, "sample": 3})
         found = judged(
@@ -157,7 +171,7 @@ class TestNothingMoves:
 
     def test_four_steps_are_too_few(self, judged, reasons):
         assert "F0" not in judged(steps=4, values=STILL)
-        assert "4 steps of the 5 needed" in reasons(steps=4, values=STILL)["F0"]
+        assert "4 steps tracked; 5 are needed" in reasons(steps=4, values=STILL)["F0"]
 
 
 class TestTensorsThatStandStill:
@@ -459,7 +473,7 @@ class TestTooSmall:
     def test_five_measured_steps_suffice_and_four_do_not(self, judged, reasons):
         assert "R3" in judged(**SHORT, steps=21)
         assert "R3" not in judged(**SHORT, steps=20)
-        assert "4 steps of the 5 needed" in reasons(**SHORT, steps=20)["R3"]
+        assert "known for 4 steps; 5 are needed" in reasons(**SHORT, steps=20)["R3"]
 
     def test_a_momentum_far_from_the_calibrated_one_is_less_sure(self, judged):
         usual = judged(**SHORT, family="momentum", group={"momentum": 0.9})["R3"]
@@ -558,6 +572,30 @@ class TestTooSmall:
         assert reasons(values=lost, events=[event])["R3"] == (
             "alpha_same was not recorded: the batch could not be evaluated again"
         )
+
+    def test_a_slope_that_grows_along_the_step_is_less_sure(self, judged):
+        usual, concave = (judged(same=same, after=-1.0)["R3"] for same in (-1.0, -1.3))
+        assert concave.confidence < usual.confidence
+        assert "even more steeply" in concave.explanation
+
+    def test_a_negative_loss_asks_for_its_sign(self, judged):
+        found = judged(**SHORT, loss=lambda step: -2.3 - step)["R3"]
+        assert found.confidence < judged(**SHORT)["R3"].confidence
+        assert "sign" in found.explanation
+
+    def test_a_cosine_to_nothing_is_no_change_of_settings(self, judged):
+        def rate(step):
+            return 0.1 * (1 + math.cos(math.pi * step / 300)) / 2
+
+        found = judged(steps=301, rate=rate, values={"update_size": rate})
+        assert list(found) == ["R4"]
+        assert found["R4"].since == 0
+
+    def test_a_small_step_of_a_schedule_is_one(self, reasons):
+        def rate(step):
+            return 0.1 if step < 50 else 0.01 if step < 60 else 0.005
+
+        assert "changed at step 60" in reasons(steps=100, rate=rate)["R4"]
 
     def test_under_maximize_the_readings_already_go_down(self, judged):
         found = judged(**SHORT, loss=lambda step: -1 - 0.001 * step, group={"maximize": True})

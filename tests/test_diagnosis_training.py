@@ -5,6 +5,7 @@ from toy_training import OPTIMIZERS, Logistic, Network, Quadratic, labels, says,
 
 from cockpitlite.diagnosis import diagnose
 
+pytestmark = pytest.mark.slow
 RATES = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1e0, 3e0, 1e1)
 
 
