@@ -143,8 +143,10 @@ class Cockpit:
         described = describe_run(watched.optimizer, watched.model, watched.parameters)
         names = [instrument.name for instrument in instruments]
         recorder.meta(**described, panel=names, schedule=str(schedule), samples=watched.samples)
-        for instrument in instruments:
-            recorder.panel(instrument.placed_panel(described["optimizer"]["family"]))
+        panels = [instrument.placed_panel(described["optimizer"]["family"]) for instrument in instruments]
+        for panel in panels:
+            if panel is not None:
+                recorder.panel(panel)
         recorder.event(first, "resume", {"from": first}) if resumed else recorder.event(0, "start", {})
         if watched.model is None:
             for instrument in instruments:

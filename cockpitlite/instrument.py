@@ -35,6 +35,8 @@ Readings = Reading | Mapping[str, Reading]
 class Instrument(ABC):
     """Measures one thing. A subclass defines ``panel`` and ``read``; nothing else has to be edited or registered.
 
+    Without a panel its readings are recorded, and drawn only where another panel names them.
+
     The parameters of ``read`` are annotated with statistics (see :mod:`cockpitlite.statistics`), which are computed
     once per tracked step however many instruments demand them. ``read`` returns a scalar tensor, a number or a
     :class:`Layered`, stored under the instrument's name, or a mapping of reading names to these. It must not wait for
@@ -43,7 +45,7 @@ class Instrument(ABC):
     may give the panel a healthy range by optimizer family (``sgd``, ``momentum``, ``adam``).
     """
 
-    panel: ClassVar[Panel]
+    panel: ClassVar[Panel | None] = None
     name: ClassVar[str]
     preset: ClassVar[Preset | None] = None
     on_diagnosis_schedule: ClassVar[bool] = False
@@ -92,7 +94,9 @@ class Instrument(ABC):
         """Whether it cannot be read without the model."""
         return any(kind.needs_model for kind in self.demands().values())
 
-    def placed_panel(self, family: str) -> Panel:
+    def placed_panel(self, family: str) -> Panel | None:
         """Return the panel under the instrument's name, with the healthy range of an optimizer family, if any."""
+        if self.panel is None:
+            return None
         panel = self.panel.named(self.name)
         return dataclasses.replace(panel, healthy=self.healthy.get(family, panel.healthy))

@@ -277,13 +277,13 @@ def card(identity: str, index: int, panel: Panel, readings: Readings, unavailabl
 
 
 def value(panel: Panel, readings: Readings) -> list[Component | str]:
-    """Return the newest value with its unit; for a gauge, its zone and the median of the newest tenth."""
+    """Return the newest value with its unit; for a gauge the median of the newest tenth.
+
+    A gauge names no zone in its headline: what a step length means for the run is the diagnosis' to say.
+    """
     if panel.kind == "parabola":
         median = gauge.dial(panel, readings).median
-        zone = gauge.zone(panel, median)
-        judged = zone and panel.healthy is not None  # the parabola alone is no verdict
-        chip = [html.Span(zone, className=f"zone {zone.replace(' ', '-')}")] if judged else []
-        return [*chip, html.Span("–" if median != median else f"{median:.2f}".replace("-", "−"))]
+        return [html.Span("–" if median != median else f"{median:.2f}".replace("-", "−"))]
     newest = figures.headline(panel, readings)
     if newest is None:
         return []

@@ -13,7 +13,12 @@ class GradNorm(Instrument):
     """
 
     panel = Panel(
-        "Gradient norm", "gradients", scale="log", layered=True, help="Length of the batch gradient before clipping."
+        "Gradient norm",
+        "gradients",
+        scale="log",
+        layered=True,
+        readings=("grad_norm", "grad_norm_clipped"),
+        help="Length of the batch gradient before clipping, and as the optimizer saw it.",
     )
     preset = "economy"
     order = 30
@@ -24,15 +29,11 @@ class GradNorm(Instrument):
 
 
 class GradNormClipped(Instrument):
-    """‖g‖ per tensor and in total as the optimizer saw it. Below ``grad_norm``, it was clipped. Costs one pass."""
+    """‖g‖ per tensor and in total as the optimizer saw it; below ``grad_norm`` where it was clipped.
 
-    panel = Panel(
-        "Gradient norm, clipped",
-        "gradients",
-        scale="log",
-        layered=True,
-        help="Length of the gradient as the optimizer saw it; below the gradient norm where it was clipped.",
-    )
+    Drawn beside ``grad_norm``. Costs one pass over the gradients.
+    """
+
     preset = "economy"
     order = 31
 
