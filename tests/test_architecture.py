@@ -128,14 +128,14 @@ class TestNames:
             assert set(bare) <= {"self", "cls"}, f"{function.__qualname__} has parameters without a type: {bare}"
             assert signature.return_annotation is not signature.empty, f"{function.__qualname__} returns what?"
 
-    def test_no_module_shadows_a_public_name(self):
+    def test_no_module_shadows_a_public_name(self, tmp_path):
         """Importing a submodule sets it as an attribute of the package, over a function of the same name."""
-        done = run(RESOLVE_ALL)
+        done = run(USE_ALL_TWICE, tmp_path)
         assert done.returncode == 0, done.stderr
 
-    def test_a_module_that_shadows_a_public_name_is_found(self, copy):
+    def test_a_module_that_shadows_a_public_name_is_found(self, copy, tmp_path):
         (copy / "plot.py").write_text("")
-        done = run(RESOLVE_ALL, cwd=copy.parent)
+        done = run(USE_ALL_TWICE, tmp_path, cwd=copy.parent)
         assert done.returncode != 0
         assert "plot is a module" in done.stderr
 
@@ -153,17 +153,29 @@ def is_own(thing):
     return test
 
 
-RESOLVE_ALL = """
-import importlib, inspect, pkgutil
+USE_ALL_TWICE = """
+import importlib, inspect, pkgutil, sys
+import torch
 import cockpitlite
 
 for found in pkgutil.walk_packages(cockpitlite.__path__, "cockpitlite."):
-    if not found.name.endswith("__main__"):
-        importlib.import_module(found.name)
+    importlib.import_module(found.name)
 for name in cockpitlite.__all__:
     first, second = getattr(cockpitlite, name), getattr(cockpitlite, name)
     assert not inspect.ismodule(first), f"{name} is a module"
     assert first is second, f"{name} is not the same twice"
+for number in range(2):
+    path = f"{sys.argv[1]}/{number}.cockpit"
+    model = torch.nn.Linear(2, 1)
+    schedule = (cockpitlite.every(2), cockpitlite.logarithmic())[number]
+    optimizer = cockpitlite.watch(torch.optim.SGD(model.parameters(), lr=0.1), model, every=schedule, run=path)
+    model(torch.ones(2, 2)).square().mean().backward()
+    optimizer.step()
+    optimizer.cockpit.close()
+    loaded = cockpitlite.load(path)
+    assert loaded.last_step == 0
+    cockpitlite.diagnose(loaded)
+    cockpitlite.plot(loaded, f"{path}.png")
 """
 
 
