@@ -6,6 +6,7 @@ import atexit
 import datetime
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import warnings
@@ -89,6 +90,10 @@ def watch(
         previous.close()
     path = _default_path() if run is None else Path(run)
     resumed = resume and path.exists()
+    if resumed and _is_being_written(path):
+        raise FileExistsError(
+            f"the run file {path} is still being written by a running process; end that one first, or give another run="
+        )
     writer = RunWriter(path, resume=resume)
     watched = Watched(
         optimizer=optimizer,
@@ -289,6 +294,22 @@ def _common_parameters(
             "that is trained (after moving or rebuilding it), and pass that model to watch()"
         )
     return [name.replace("_orig_mod.", "") for name, _ in common], [parameter for _, parameter in common]
+
+
+def _is_being_written(path: Path) -> bool:
+    """Whether the process that writes a run, on this machine, is alive; this process counts while its watch is open."""
+    if any(cockpit.run.resolve() == path.resolve() for cockpit in _open):
+        return True
+    meta = load(path).meta if path.stat().st_size else {}
+    if meta.get("status") != "running" or meta.get("host") != socket.gethostname() or meta["pid"] == os.getpid():
+        return False
+    try:
+        os.kill(meta["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _default_path() -> Path:

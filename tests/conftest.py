@@ -1,10 +1,14 @@
 """Every test starts from the same random state, on one thread, with a run file of its own."""
 
 import random
+import signal
 import sys
 
 import numpy as np
 import pytest
+
+# Started as a background job, a shell has children ignore Ctrl-C, and theirs inherit it: some tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

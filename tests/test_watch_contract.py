@@ -682,6 +682,17 @@ def test_memory_does_not_grow(watch, problem, every):
         assert alive[late] <= alive[early] + 4
 
 
+def test_a_run_that_is_being_written_is_not_resumed(watch, run_path):
+    model, optimizer = start(watch)
+    steps(model, optimizer, 2)
+    other = network()
+    another = SGD(other.parameters(), lr=0.1)
+    with pytest.raises(FileExistsError, match="still being written"):
+        cockpitlite.watch(another, other, run=run_path, resume=True)
+    optimizer.cockpit.close()
+    cockpitlite.watch(another, other, run=run_path, resume=True).cockpit.close()
+
+
 def test_watching_twice_replaces_the_first(watch, tmp_path):
     backward = torch.autograd.backward
     model, optimizer = start(watch)
