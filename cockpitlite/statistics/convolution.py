@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,17 +11,7 @@ from torch.nn import functional
 from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 
 from cockpitlite.records import Call
-from cockpitlite.statistics.rule import (
-    CHUNK,
-    Reduced,
-    Rule,
-    by_sample,
-    checked_input,
-    chosen_rows,
-    joined,
-    output_gradient,
-    reduce_contributions,
-)
+from cockpitlite.statistics.rule import Rule, Scope, add, by_sample, checked_input, chosen_rows, output_gradient
 
 _WEIGHT_GRADIENTS: dict[int, Callable[..., Tensor]] = {1: conv1d_weight, 2: conv2d_weight, 3: conv3d_weight}
 _Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -30,59 +20,28 @@ _Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 class ConvolutionRule(Rule):
     """nn.Conv1d to nn.Conv3d with any groups, stride, dilation and padding."""
 
-    def reduce(
-        self,
-        calls: Sequence[Call],
-        directions: Mapping[str, Tensor],
-        samples: int,
-        chosen: Tensor | None,
-        squares: bool,
-        values: Mapping[int, Tensor],
-    ) -> Reduced:
-        """Build the contributions of as many samples at a time as memory allows, and reduce them at once."""
-        indices = torch.arange(samples) if chosen is None else chosen
-        size = sum(direction[0].numel() for direction in directions.values())
-        if len(indices) * size <= CHUNK:
-            return reduce_contributions(
-                self.contributions(calls, list(directions), samples, chosen, values), directions, squares
-            )
-        parts = []
-        for some in indices.split(max(1, CHUNK // size)):
-            built = self.contributions(calls, list(directions), samples, some, values)
-            parts.append(reduce_contributions(built, directions, squares))
-        return joined(parts)
-
-    def contributions(
-        self,
-        calls: Sequence[Call],
-        names: Sequence[str],
-        samples: int,
-        chosen: Tensor | None,
-        values: Mapping[int, Tensor],
-    ) -> dict[str, Tensor]:
+    def contributions(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return the weight gradient of each sample, batched over samples."""
         total: dict[str, Tensor] = {}
         for call in calls:
-            module, x, g = _prepared(call, samples, chosen)
+            module, x, g = _prepared(call, scope.samples, scope.chosen)
             if "weight" in names:
                 weight = _weight_contributions(module, x.flatten(0, 1), g.flatten(0, 1))
-                _add(total, "weight", weight.unflatten(0, x.shape[:2]).sum(1))
+                add(total, "weight", weight.unflatten(0, x.shape[:2]).sum(1))
             if "bias" in names:
-                _add(total, "bias", g.flatten(3).sum((1, 3)))
+                add(total, "bias", g.flatten(3).sum((1, 3)))
         return total
 
-    def total(
-        self, calls: Sequence[Call], names: Sequence[str], samples: int, values: Mapping[int, Tensor]
-    ) -> dict[str, Tensor]:
+    def total(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return the weight gradient of the whole batch."""
         total: dict[str, Tensor] = {}
         for call in calls:
-            module, x, g = _prepared(call, samples, None)
+            module, x, g = _prepared(call, scope.samples, None)
             if "weight" in names:
                 arguments = x.flatten(0, 1), module.weight.shape, g.flatten(0, 1), *_geometry(module)
-                _add(total, "weight", _WEIGHT_GRADIENTS[len(module.kernel_size)](*arguments))
+                add(total, "weight", _WEIGHT_GRADIENTS[len(module.kernel_size)](*arguments))
             if "bias" in names:
-                _add(total, "bias", g.flatten(3).sum((0, 1, 3)))
+                add(total, "bias", g.flatten(3).sum((0, 1, 3)))
         return total
 
 
@@ -117,7 +76,3 @@ def _weight_contributions(module: _Convolution, x: Tensor, g: Tensor) -> Tensor:
         return gradient_of(row[None], shape, gradient[None], *geometry)
 
     return torch.func.vmap(of_one)(x, g)
-
-
-def _add(total: dict[str, Tensor], name: str, part: Tensor) -> None:
-    total[name] = total[name] + part if name in total else part

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cockpitlite.records import Call
 from cockpitlite.replay import NotReplayable, rerun
-from cockpitlite.statistics.rule import CHUNK, Reduced, Rule, joined, own_parameters, reduce_contributions
+from cockpitlite.statistics.rule import Rule, Scope, add, own_parameters
 from cockpitlite.statistics.step import Unavailable
 
 
@@ -21,67 +21,41 @@ class GenericRule(Rule):
     comes through. Costs about one backward of the module per sample, batched.
     """
 
-    def reduce(
-        self,
-        calls: Sequence[Call],
-        directions: Mapping[str, Tensor],
-        samples: int,
-        chosen: Tensor | None,
-        squares: bool,
-        values: Mapping[int, Tensor],
-    ) -> Reduced:
-        """Build the contributions of as many samples at a time as memory allows, and reduce them at once."""
-        indices = torch.arange(samples) if chosen is None else chosen
-        outputs = sum(g.numel() for call in calls for g in call.gradients if g is not None)
-        size = sum(direction[0].numel() for direction in directions.values()) + outputs
-        parts = []
-        for some in indices.split(max(1, CHUNK // size)):
-            built = self.contributions(calls, list(directions), samples, some, values)
-            parts.append(reduce_contributions(built, directions, squares))
-        return joined(parts)
-
-    def contributions(
-        self,
-        calls: Sequence[Call],
-        names: Sequence[str],
-        samples: int,
-        chosen: Tensor | None,
-        values: Mapping[int, Tensor],
-    ) -> dict[str, Tensor]:
+    def contributions(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return the masked vector-Jacobian products, summed over calls."""
-        indices = torch.arange(samples) if chosen is None else chosen
         total: dict[str, Tensor] = {}
         for call in calls:
             masked = [
-                None if g is None else _masked(call, position, g, samples, indices)
-                for position, g in enumerate(call.gradients)
+                None if g is None else _masked(call, position, g, scope) for position, g in enumerate(call.gradients)
             ]
-            for name, part in _products(call, names, masked, values, batched=True).items():
-                total[name] = total[name] + part if name in total else part
+            for name, part in _products(call, names, masked, scope.values, batched=True).items():
+                add(total, name, part)
         return total
 
-    def total(
-        self, calls: Sequence[Call], names: Sequence[str], samples: int, values: Mapping[int, Tensor]
-    ) -> dict[str, Tensor]:
+    def total(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return the vector-Jacobian product with the whole output gradient."""
         total: dict[str, Tensor] = {}
         for call in calls:
-            for name, part in _products(call, names, call.gradients, values, batched=False).items():
-                total[name] = total[name] + part if name in total else part
+            for name, part in _products(call, names, call.gradients, scope.values, batched=False).items():
+                add(total, name, part)
         return total
 
+    def transient(self, calls: Sequence[Call]) -> int:
+        """Return the size of the masked output gradient of a sample."""
+        return sum(g.numel() for call in calls for g in call.gradients if g is not None)
 
-def _masked(call: Call, position: int, gradient: Tensor, samples: int, indices: Tensor) -> Tensor:
+
+def _masked(call: Call, position: int, gradient: Tensor, scope: Scope) -> Tensor:
     """Return ``[sample, *output]``: the output gradient with all rows but one sample's set to zero."""
     axis = call.axes[position]
-    if samples == 1 or axis is None:
+    if scope.samples == 1 or axis is None:
         return gradient.unsqueeze(0)
-    rows_each = gradient.shape[axis] // samples
+    rows_each = gradient.shape[axis] // scope.samples
     owners = torch.arange(gradient.shape[axis], device=gradient.device) // rows_each
-    mask = indices.to(gradient.device)[:, None] == owners  # [sample, row]
+    mask = scope.indices.to(gradient.device)[:, None] == owners  # [sample, row]
     shape = [1] * gradient.dim()
     shape[axis] = -1
-    return gradient * mask.reshape(len(indices), *shape)
+    return gradient * mask.reshape(len(mask), *shape)
 
 
 def _products(

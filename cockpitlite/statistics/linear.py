@@ -8,23 +8,15 @@ import torch
 from torch import Tensor
 
 from cockpitlite.records import Call
-from cockpitlite.statistics.rule import Reduced, Rule, by_sample, checked_input, chosen_rows, output_gradient
+from cockpitlite.statistics.rule import Reduced, Rule, Scope, by_sample, checked_input, chosen_rows, output_gradient
 
 
 class LinearRule(Rule):
     """Norms and projections of nn.Linear without building ``[sample, out, in]`` where that is cheaper."""
 
-    def reduce(
-        self,
-        calls: Sequence[Call],
-        directions: Mapping[str, Tensor],
-        samples: int,
-        chosen: Tensor | None,
-        squares: bool,
-        values: Mapping[int, Tensor],
-    ) -> Reduced:
+    def reduce(self, calls: Sequence[Call], directions: Mapping[str, Tensor], scope: Scope, squares: bool) -> Reduced:
         """Return norms by the cheaper of two ways, and projections gᵀVx by one product for all directions."""
-        x, g = _rows(calls, samples, chosen)
+        x, g = _rows(calls, scope.samples, scope.chosen)
         count = next(iter(directions.values())).shape[0]
         squared = x.new_zeros(len(x)) if squares else None
         projected = x.new_zeros(count, len(x))
@@ -39,24 +31,15 @@ class LinearRule(Rule):
             squared = None if squared is None else squared + summed.square().sum(1)
         return Reduced(squared, projected)
 
-    def contributions(
-        self,
-        calls: Sequence[Call],
-        names: Sequence[str],
-        samples: int,
-        chosen: Tensor | None,
-        values: Mapping[int, Tensor],
-    ) -> dict[str, Tensor]:
+    def contributions(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return g xᵀ and Σ g per sample."""
-        x, g = _rows(calls, samples, chosen)
+        x, g = _rows(calls, scope.samples, scope.chosen)
         built = {"weight": lambda: g.mT @ x, "bias": lambda: g.sum(1)}
         return {name: built[name]() for name in names}
 
-    def total(
-        self, calls: Sequence[Call], names: Sequence[str], samples: int, values: Mapping[int, Tensor]
-    ) -> dict[str, Tensor]:
+    def total(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return the sums over samples."""
-        x, g = _rows(calls, samples, None)
+        x, g = _rows(calls, scope.samples, None)
         built = {"weight": lambda: g.flatten(0, 1).T @ x.flatten(0, 1), "bias": lambda: g.sum((0, 1))}
         return {name: built[name]() for name in names}
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -27,41 +27,57 @@ class Reduced:
         return Reduced(squared, self.projected + other.projected)
 
 
+@dataclass(frozen=True)
+class Scope:
+    """Which samples are looked at, and where: ``chosen`` of ``samples`` (None for all), at parameter ``values``.
+
+    ``values`` are all parameters of the model at the point of the step, by identity.
+    """
+
+    samples: int
+    chosen: Tensor | None
+    values: Mapping[int, Tensor]
+
+    @property
+    def indices(self) -> Tensor:
+        """The samples looked at, ``[K]``."""
+        return torch.arange(self.samples) if self.chosen is None else self.chosen
+
+    def parts(self, size: int) -> Iterator[Scope]:
+        """Divide the samples looked at so that ``size`` numbers for each of them fit into memory at once."""
+        if len(self.indices) * size <= CHUNK:
+            yield self
+            return
+        for some in self.indices.split(max(1, CHUNK // size)):
+            yield replace(self, chosen=some)
+
+
 class Rule(ABC):
     """Contributions c_n of a module's own calls; their sum over samples is the parameter's gradient.
 
-    ``chosen`` are the indices of the samples to look at, or None for all. Names are those of the module's own
-    parameters. ``values`` are all parameters of the model at the point of the step, by identity.
+    Names are those of the module's own parameters.
     """
 
     @abstractmethod
-    def reduce(
-        self,
-        calls: Sequence[Call],
-        directions: Mapping[str, Tensor],
-        samples: int,
-        chosen: Tensor | None,
-        squares: bool,
-        values: Mapping[int, Tensor],
-    ) -> Reduced:
-        """Return norms (where ``squares``) and projections on ``directions`` (``[direction, *parameter]`` by name)."""
-
-    @abstractmethod
-    def contributions(
-        self,
-        calls: Sequence[Call],
-        names: Sequence[str],
-        samples: int,
-        chosen: Tensor | None,
-        values: Mapping[int, Tensor],
-    ) -> dict[str, Tensor]:
+    def contributions(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return c_n of each named parameter, shape ``[sample, *parameter]``."""
 
     @abstractmethod
-    def total(
-        self, calls: Sequence[Call], names: Sequence[str], samples: int, values: Mapping[int, Tensor]
-    ) -> dict[str, Tensor]:
-        """Return Σ c_n of each named parameter, computed from the records, for the check against the gradient."""
+    def total(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
+        """Return Σ c_n of each named parameter over all samples, from the records, to check it against the gradient."""
+
+    def reduce(self, calls: Sequence[Call], directions: Mapping[str, Tensor], scope: Scope, squares: bool) -> Reduced:
+        """Return norms (where ``squares``) and projections on ``directions`` (``[direction, *parameter]`` by name).
+
+        Builds the contributions of as many samples at a time as memory allows; a family that can do without does so.
+        """
+        size = sum(direction[0].numel() for direction in directions.values()) + self.transient(calls)
+        built = (self.contributions(calls, list(directions), part) for part in scope.parts(size))
+        return joined([reduce_contributions(part, directions, squares) for part in built])
+
+    def transient(self, calls: Sequence[Call]) -> int:
+        """Return how many numbers a sample's contributions take while they are built, besides themselves."""
+        return 0
 
 
 def by_sample(call: Call, tensor: Tensor, samples: int) -> Tensor:
@@ -121,6 +137,11 @@ def joined(parts: Sequence[Reduced]) -> Reduced:
     """Put the results of consecutive groups of samples side by side."""
     squares = [part.squared for part in parts if part.squared is not None]
     return Reduced(torch.cat(squares) if squares else None, torch.cat([part.projected for part in parts], 1))
+
+
+def add(total: dict[str, Tensor], name: str, part: Tensor) -> None:
+    """Add what one more call contributes to a named parameter."""
+    total[name] = total[name] + part if name in total else part
 
 
 def own_parameters(module: nn.Module, names: Sequence[str]) -> dict[str, nn.Parameter]:

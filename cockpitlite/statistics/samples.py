@@ -15,7 +15,7 @@ from cockpitlite.statistics.convolution import ConvolutionRule
 from cockpitlite.statistics.generic import GenericRule
 from cockpitlite.statistics.gradient import MeanGradient
 from cockpitlite.statistics.linear import LinearRule
-from cockpitlite.statistics.rule import Reduced, Rule, joined, reduce_contributions
+from cockpitlite.statistics.rule import Reduced, Rule, Scope, joined, reduce_contributions
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
 from cockpitlite.statistics.step import Step, Unavailable, inner, widest
 
@@ -224,7 +224,7 @@ def _reduce_backward(
     samples = backward.samples
     assert samples is not None
     shares = _shares(step, backward)
-    values = {id(parameter): start for parameter, start in zip(step.parameters, step.start, strict=True)}
+    scope = _scope(step, samples, chosen)
     uses = [index for share in shares for index in share.parameters.values()]
     tied = {index for index in uses if uses.count(index) > 1}
     parts: list[Reduced] = []
@@ -234,9 +234,9 @@ def _reduce_backward(
         both = [name for name, index in share.parameters.items() if index in tied]
         if own:
             along = {name: torch.stack([tensors[index] for tensors in directions]) for name, index in own.items()}
-            parts.append(share.rule.reduce(share.calls, along, samples, chosen, squares, values))
+            parts.append(share.rule.reduce(share.calls, along, scope, squares))
         if both:
-            built = share.rule.contributions(share.calls, both, samples, chosen, values)
+            built = share.rule.contributions(share.calls, both, scope)
             for name, each in built.items():
                 index = share.parameters[name]
                 sums[index] = sums[index] + each if index in sums else each
@@ -276,15 +276,20 @@ def _sums(step: Step) -> list[Tensor]:
     if not step.samples:
         raise Unavailable("the batch is empty")
     sums = [torch.zeros_like(gradient) for gradient in step.gradient]
-    values = {id(parameter): start for parameter, start in zip(step.parameters, step.start, strict=True)}
     for backward in step.backwards:
         samples = backward.samples
         assert samples is not None
+        scope = _scope(step, samples, None)
         for share in _shares(step, backward):
-            for name, part in share.rule.total(share.calls, list(share.parameters), samples, values).items():
+            for name, part in share.rule.total(share.calls, list(share.parameters), scope).items():
                 index = share.parameters[name]
                 sums[index] = sums[index] + (part if backward.scale is None else part / backward.scale)
     return sums
+
+
+def _scope(step: Step, samples: int, chosen: Tensor | None) -> Scope:
+    values = {id(parameter): start for parameter, start in zip(step.parameters, step.start, strict=True)}
+    return Scope(samples, chosen, values)
 
 
 def _low_precision(backward: Backward) -> bool:
