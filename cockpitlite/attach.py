@@ -11,7 +11,7 @@ import subprocess
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,7 +26,7 @@ from cockpitlite.panel import Panel
 from cockpitlite.recorder import Recorder
 from cockpitlite.schedule import Budget, Every, Schedule, on_diagnosis_schedule
 from cockpitlite.store import SUFFIX, RunWriter, load
-from cockpitlite.tracker import Tracker, Watched, owner_list
+from cockpitlite.tracker import Tracker, Watched
 
 if TYPE_CHECKING:
     PanelChoice = str | type[Instrument] | Instrument | Iterable[str | type[Instrument] | Instrument]
@@ -45,7 +45,7 @@ def watch(
     samples: int | None = None,
     run: str | Path | None = None,
     resume: bool = False,
-    batch_dim: int = 0,
+    batch_dim: int | Mapping[str, int] = 0,
     dashboard: bool = False,
     on_finding: Callable[[Finding], Any] | None = None,
 ) -> O:
@@ -60,7 +60,8 @@ def watch(
     ``samples`` limits per-sample statistics to that many samples of each batch.
     ``run`` is the path of the run file, ``runs/<script>-<date>-<time>.cockpit`` unless given; ``resume`` appends to an
     existing one.
-    ``batch_dim`` is the axis of the model's inputs that counts samples.
+    ``batch_dim`` is the axis of the model's inputs that counts samples; a mapping of module names to axes says it for
+    the outputs of single modules (``""`` is the model).
     ``dashboard`` opens the live page in a process of its own.
     ``on_finding`` is called in the training process with each new Finding of the diagnosis. An error in it becomes a
     warning; to end the training raise KeyboardInterrupt or SystemExit.
@@ -79,16 +80,22 @@ def watch(
         raise TypeError(
             f"loss_fn is called as loss_fn(output, target); got {type(loss_fn).__name__}, which cannot be called"
         )
-    if samples is not None and samples < 1:
-        raise ValueError(f"samples is a number of samples of each batch, at least 1, or None for all; got {samples}")
+    if samples is not None and (not isinstance(samples, int) or samples < 1):
+        raise ValueError(f"samples is a number of samples of each batch, at least 1, or None for all; got {samples!r}")
+    _check_batch_dim(batch_dim, model)
+    if run is not None and not isinstance(run, str | os.PathLike):
+        raise TypeError(f"run is the path of a run file, or None for one below runs/; got {run!r}")
     schedule = _schedule(every, overhead)
     instruments = choose(panel)
     names, parameters = _common_parameters(optimizer, model)
-    previous = getattr(optimizer, "cockpit", None)
-    if isinstance(previous, Cockpit) and not previous.closed:
-        warnings.warn("cockpitlite: this optimizer was already watched; the first watch ends here", stacklevel=2)
-        previous.close()
     path = _default_path() if run is None else Path(run)
+    if path.is_dir():
+        raise IsADirectoryError(f"the run file {path} is a folder; give the path of a file as run=")
+    previous = getattr(optimizer, "cockpit", None)
+    writable = resume or not path.exists()  # else the error below leaves the first watch as it is
+    if isinstance(previous, Cockpit) and not previous.closed and writable:
+        previous.close()
+        warnings.warn("cockpitlite: this optimizer was already watched; the first watch ended here", stacklevel=2)
     resumed = resume and path.exists()
     if resumed and _is_being_written(path):
         raise FileExistsError(
@@ -100,12 +107,17 @@ def watch(
         model=model,
         names=names,
         parameters=parameters,
-        owners=[] if model is None else owner_list(model, parameters),
+        find=_common_parameters,
         batch_dim=batch_dim,
         samples=samples,
         loss_fn=loss_fn,
     )
-    cockpit = Cockpit(watched, instruments, schedule, writer, on_finding, resumed)
+    try:
+        cockpit = Cockpit(watched, instruments, schedule, writer, on_finding, resumed)
+    except BaseException:
+        if not resumed:
+            path.unlink(missing_ok=True)
+        raise
     optimizer.cockpit = cockpit  # type: ignore[attr-defined]
     if dashboard:
         cockpit.open_dashboard()
@@ -133,7 +145,11 @@ class Cockpit:
         first = 0 if writer.last_step is None else writer.last_step + 1
         self._recorder = Recorder(writer)
         self._describe(watched, instruments, schedule, resumed, first)
-        self._tracker = Tracker(watched, instruments, schedule, self._recorder, first)
+        try:
+            self._tracker = Tracker(watched, instruments, schedule, self._recorder, first)
+        except BaseException:
+            self._recorder.close()
+            raise
         self._recorder.on_failed_check = self._tracker.failed_check
         self._recorder.on_alarm = self._tracker.alarm
         if on_finding is not None:
@@ -169,9 +185,17 @@ class Cockpit:
     def log(self, **values: float | Tensor) -> None:
         """Record named numbers under the last step taken, such as ``log(valid_accuracy=0.93)``.
 
-        Raises TypeError for a value that is not one number.
+        Raises TypeError for a value that is not one number, and ValueError for the name of a measured reading. After
+        :meth:`close` it warns and records nothing.
         """
+        if self.closed:
+            warnings.warn("cockpitlite: log() came after close(); nothing was recorded", stacklevel=2)
+            return
         for name, value in values.items():
+            if name in self._tracker.measured:
+                raise ValueError(
+                    f"log({name}=...): {name!r} is measured; log yours under another name, such as my_{name}"
+                )
             try:
                 number = float(value)
             except (TypeError, ValueError, RuntimeError) as error:
@@ -274,6 +298,8 @@ def _schedule(every: int | Schedule | None, overhead: float | None) -> Schedule:
         return every
     if overhead is None:
         return Every(1)
+    if not isinstance(overhead, int | float):
+        raise TypeError(f"overhead is a share of the training time, such as 0.10, or None; got {overhead!r}")
     if not overhead > 0:
         raise ValueError(f"overhead is a share of the training time above 0, such as 0.10, or None; got {overhead}")
     return Budget(float(overhead))
@@ -294,6 +320,17 @@ def _common_parameters(
             "that is trained (after moving or rebuilding it), and pass that model to watch()"
         )
     return [name.replace("_orig_mod.", "") for name, _ in common], [parameter for _, parameter in common]
+
+
+def _check_batch_dim(batch_dim: int | Mapping[str, int], model: nn.Module | None) -> None:
+    told = {"": batch_dim} if isinstance(batch_dim, int) else batch_dim
+    if not isinstance(told, Mapping) or not all(isinstance(axis, int) and axis >= 0 for axis in told.values()):
+        raise TypeError(
+            f"batch_dim is the axis that counts samples, or a mapping of module names to it; got {batch_dim!r}"
+        )
+    unknown = set(told) - {"", *(name for name, _ in model.named_modules())} if model is not None else set()
+    if unknown:
+        raise ValueError(f"batch_dim names no module of the model: {', '.join(sorted(unknown))}")
 
 
 def _is_being_written(path: Path) -> bool:

@@ -63,7 +63,7 @@ class Capture:
         root: nn.Module | None,
         owners: Sequence[Owner],
         parameters: Sequence[nn.Parameter],
-        batch_dim: int,
+        batch_dim: int | Mapping[str, int],
         probe: Callable[[Forward, Sequence[Owner], int], Mapping[tuple[str, int], Shapes]],
     ) -> None:
         self.root = root
@@ -75,7 +75,8 @@ class Capture:
         self._own_entry: _Entry | None = None
         self._leaves = _plain_leaves(root, self.owners)
         self.parameters = list(parameters)
-        self.batch_dim = batch_dim
+        self.batch_dim = batch_dim if isinstance(batch_dim, int) else batch_dim.get("", 0)
+        self._told: Mapping[str, int] = {} if isinstance(batch_dim, int) else batch_dim
         self.wish = Wish()
         self.busy = False
         self.trouble: Exception | None = None
@@ -140,7 +141,7 @@ class Capture:
         self._thread = threading.get_ident()
         if not (wish.calls or wish.forwards):
             return
-        if getattr(root, "_is_replica", False) or torch.compiler.is_compiling():
+        if getattr(root, "_is_replica", False) or torch.compiler.is_compiling() or _is_transformed():
             return
         inputs, versions = _detached(args, kwargs)
         sizes = (tensor.shape[self.batch_dim] for tensor in tensors_in(inputs) if tensor.dim() > self.batch_dim)
@@ -153,10 +154,10 @@ class Capture:
             samples=next(sizes, None),
             surroundings=Surroundings.now(device),
             buffers={name: buffer.detach().clone() for name, buffer in root.named_buffers()} if wish.forwards else {},
+            training=root.training,
         )
         if wish.scan:
             self._scan_inputs(forward, inputs)
-        self.seen_eval = self.seen_eval or not root.training
         self.forwards.append(forward)
         if wish.calls and self._wider is None and (forward.samples or 0) > 1:
             self._look_for_axes(forward)
@@ -285,7 +286,9 @@ class Capture:
         if key not in self._axes or len(self._axes[key]) != len(outputs):
             wider = (self._wider or {}).get(key)
             samples = forward.samples or 0
-            if wider is not None and len(wider) == len(outputs):
+            if owner.name and owner.name in self._told:
+                self._axes[key] = (self._told[owner.name],) * len(outputs)
+            elif wider is not None and len(wider) == len(outputs):
                 pairs = zip(outputs, wider, strict=True)
                 self._axes[key] = tuple(_grown_axis(out.shape, more, samples) for out, more in pairs)
             else:
@@ -350,7 +353,7 @@ class Capture:
         scale = _scales.of(loss)
         backward = Backward(
             given=loss,
-            loss=None if loss is None else _unscaled(loss.detach().as_subclass(Tensor), scale),
+            loss=_summed(given) if loss is None else _unscaled(loss.detach().as_subclass(Tensor), scale),
             scale=scale,
             trace=self.trace,
             forwards=[forward for forward in self.forwards if forward.outputs and _reached(forward)],
@@ -358,6 +361,7 @@ class Capture:
             node=self._node,
         )
         self.backwards.append(backward)
+        self.seen_eval = self.seen_eval or not all(forward.training for forward in backward.forwards)
         self.forwards = []
         self.observed = None
         self._node = None
@@ -433,17 +437,22 @@ class _Entry:
 class _Hook:
     """A hook that vanishes when its module is copied or pickled: copies are not watched."""
 
-    def __init__(self, body: Callable[..., Any] | None = None) -> None:
+    def __init__(self, body: Callable[..., Any]) -> None:
         self.body = body
 
     def __call__(self, *args: Any) -> Any:
-        return None if self.body is None else self.body(*args)
+        return self.body(*args)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Hook:
-        return _Hook()
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
+        return contextlib.nullcontext().__exit__
 
-    def __reduce__(self) -> tuple[type[_Hook], tuple[()]]:
-        return _Hook, ()
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (contextlib.nullcontext(), "__exit__")  # takes anything, does nothing, loads without us
+
+
+def _is_transformed() -> bool:
+    """Whether this runs inside of vmap, grad or another transform of torch.func, where tensors must not be kept."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _magnitude(tensor: Tensor) -> Tensor:
@@ -453,6 +462,13 @@ def _magnitude(tensor: Tensor) -> Tensor:
 
 def _dense(tensor: Tensor) -> Tensor:
     return tensor.to_dense() if tensor.is_sparse else tensor
+
+
+def _summed(given: Any) -> Tensor | None:
+    """Return the sum of several scalar losses given to backward at once, None for anything else."""
+    if not isinstance(given, list | tuple) or not all(isinstance(t, Tensor) and t.numel() == 1 for t in given):
+        return None
+    return torch.stack([tensor.detach().as_subclass(Tensor).reshape(()) for tensor in given]).sum() if given else None
 
 
 def _unscaled(loss: Tensor, scale: Tensor | None) -> Tensor:

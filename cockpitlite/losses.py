@@ -118,12 +118,12 @@ def _from_road(backward: Backward, samples: int) -> Tensor:
     weights = _weights([term.value for term in terms], tail, given)
     scale = torch.ones_like(backward.loss) if backward.scale is None else backward.scale
     value, losses, consistent = torch.zeros_like(backward.loss), None, None
-    for term, weight in zip(terms, weights, strict=True):
-        plain = term.value.as_subclass(Tensor).detach()
-        value = value + weight / scale * plain
+    for reduction, term, weight in zip(reductions, terms, weights, strict=True):
+        whole = term.parts.sum()
+        value = value + weight / scale * whole
         part = samples * weight / scale * term.parts
         losses = part if losses is None else losses + part
-        right = _close(term.parts.sum(), plain)
+        right = _close(whole, term.value.as_subclass(Tensor).detach()) if reduction.untouched else whole == whole
         consistent = right if consistent is None else consistent & right
     assert losses is not None and consistent is not None
     losses = losses + (backward.loss - value)  # what comes from no sample is shared by all
@@ -170,8 +170,8 @@ def _stacks(operation: Operation) -> bool:
 def _weights(values: list[Tensor], tail: list[Operation], given: Tensor) -> list[Tensor]:
     """Return the derivative of the loss with respect to each reduced term."""
     leaves = [value.detach().as_subclass(Tensor).clone().requires_grad_() for value in values]
-    known = {id(value): leaf for value, leaf in zip(values, leaves, strict=True)}
     with torch.enable_grad():
+        known = {id(value): leaf.clone() for value, leaf in zip(values, leaves, strict=True)}  # may be written to
         walk(tail, known)
         gradients = torch.autograd.grad(known[id(given)], leaves, allow_unused=True)
     return [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradients, leaves, strict=True)]
@@ -182,8 +182,8 @@ def _parts(operation: Operation, trace: Trace, samples: int) -> Tensor:
     name = _name(operation.function)
     if name in ("mean", "sum"):
         source = operation.args[0] if operation.args else operation.kwargs["input"]
-        elements = source / source.numel() if name == "mean" else source
-        return _folded(elements.as_subclass(Tensor).detach(), source, trace, samples)
+        plain = source.as_subclass(Tensor).detach().to(operation.results[0].dtype)
+        return _folded(plain / plain.numel() if name == "mean" else plain, source, trace, samples)
     return _folded(_elements(operation), operation.inputs[0], trace, samples)
 
 
@@ -205,6 +205,10 @@ def _elements(operation: Operation) -> Tensor:
         raise Unseen(f"{_name(function)}() was called with the deprecated size_average or reduce")
     reduction = arguments["reduction"]
     arguments["reduction"] = "none"
+    dtype = operation.results[0].dtype  # under autocast the loss is computed in more digits than the output has
+    for key, value in arguments.items():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            arguments[key] = value.as_subclass(Tensor).detach().to(dtype)
     with torch._C.DisableTorchFunctionSubclass():
         elements = function(*bound.args, **bound.kwargs).detach().as_subclass(Tensor)
     return elements / _denominator(function, reduction, arguments, elements)

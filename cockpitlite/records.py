@@ -126,6 +126,7 @@ class Forward:
     samples: int | None
     surroundings: Surroundings
     buffers: Mapping[str, Tensor]
+    training: bool = True
     outputs: list[Tensor] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     scanned: dict[tuple[str, str], Tensor] = field(default_factory=dict)

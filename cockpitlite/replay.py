@@ -8,6 +8,7 @@ stands: a non-reentrant checkpoint recomputes inside the backward, from whatever
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.stateless import _reparametrize_module
 
+from cockpitlite.attributes import attributes_preserved
 from cockpitlite.hooks import hooks_bypassed
 from cockpitlite.losses import has_shared_term
 from cockpitlite.records import Backward, Call, Streams, Surroundings
@@ -104,7 +106,14 @@ def substituted(module: nn.Module, substitutes: Mapping[int, Tensor], buffers: M
     }
     prefix = _prefix(buffers, module)
     copies = {name.removeprefix(prefix): buffer.clone() for name, buffer in buffers.items()}
-    with hooks_bypassed(module), _reparametrize_module(module, {**parameters, **copies}), _eager(module):
+    with (
+        hooks_bypassed(module),
+        attributes_preserved(module),
+        _reparametrize_module(module, {**parameters, **copies}),
+        _eager(module),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # what the model warns of, it has warned of in its own call
         yield
 
 

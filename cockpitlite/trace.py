@@ -26,6 +26,12 @@ class Operation:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     results: list[Tensor]
+    versions: tuple[int, ...]
+
+    @property
+    def untouched(self) -> bool:
+        """Whether what it gave still has the values it gave."""
+        return self.versions == tuple(result._version for result in self.results)
 
     @property
     def inputs(self) -> list[Tensor]:
@@ -33,7 +39,7 @@ class Operation:
         return list(tensors_in((self.args, self.kwargs)))
 
 
-@dataclass
+@dataclass(eq=False)
 class Trace:
     """The operations noted in one step, in order, and the outputs of the model they began from."""
 
@@ -68,18 +74,21 @@ class Trace:
 
     def _followed(self, tensor: Tensor) -> Tensor:
         followed = tensor if isinstance(tensor, FollowedTensor) else tensor.as_subclass(FollowedTensor)
-        followed._trace = self
+        if self not in followed._traces:
+            followed._traces = (*(trace for trace in followed._traces if not trace.closed), self)
         return followed
 
     def _note(self, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], result: Any) -> Any:
-        if function in get_default_nowrap_functions() or function in _UNNOTED:
-            return result
-        if self.closed:
+        """Note one call, and return its result followed."""
+        if self.closed or function in get_default_nowrap_functions() or function in _UNNOTED:
             return result
         followed = map_tensors(self._followed, result)
-        results = list(tensors_in(followed))
+        results = (
+            list(tensors_in(followed)) if result is not None else list(tensors_in(args[:1]))
+        )  # written to in place
         if results:
-            self.operations.append(Operation(function, tuple(args), dict(kwargs), results))
+            versions = tuple(tensor._version for tensor in results)
+            self.operations.append(Operation(function, tuple(args), dict(kwargs), results, versions))
         return followed
 
 
@@ -94,14 +103,14 @@ def walk(road: list[Operation], values: dict[int, Tensor]) -> None:
         kwargs = map_tensors(current, dict(operation.kwargs))
         with torch._C.DisableTorchFunctionSubclass():
             result = operation.function(*args, **kwargs)
-        for noted, new in zip(operation.results, tensors_in(result), strict=True):
-            values[id(noted)] = new
+        if result is not None:
+            values.update((id(noted), new) for noted, new in zip(operation.results, tensors_in(result), strict=True))
 
 
 class FollowedTensor(Tensor):
     """A tensor on the road from the model's output to the loss."""
 
-    _trace: Trace | None = None
+    _traces: tuple[Trace, ...] = ()
 
     @classmethod
     @torch._disable_dynamo  # type: ignore[attr-defined]  # traced into a compiled loss the handler fails; outside of it the loss runs eagerly
@@ -113,9 +122,9 @@ class FollowedTensor(Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             result = func(*args, **kwargs)
         with contextlib.suppress(Exception):  # whatever goes wrong in noting, the loop gets its result
-            traces = (tensor._trace for tensor in tensors_in((args, kwargs)) if isinstance(tensor, FollowedTensor))
-            trace = next((trace for trace in traces if trace is not None), None)
-            return result if trace is None else trace._note(func, args, kwargs, result)
+            followed = [tensor for tensor in tensors_in((args, kwargs)) if isinstance(tensor, FollowedTensor)]
+            for trace in dict.fromkeys(trace for tensor in followed for trace in tensor._traces):
+                result = trace._note(func, args, kwargs, result)
         return result
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -32,21 +32,30 @@ _RECORDED_SETTINGS = ("momentum", "betas", "weight_decay", "dampening", "nestero
 
 @dataclass(frozen=True)
 class Watched:
-    """What is watched: the optimizer, the model (None if not given), and the parameters both know, by name."""
+    """What is watched: the optimizer, the model (None if not given), and the parameters both know, by name.
+
+    ``find`` looks for those parameters again, when the optimizer has been given more.
+    """
 
     optimizer: torch.optim.Optimizer
     model: nn.Module | None
     names: list[str]
     parameters: list[nn.Parameter]
-    owners: list[Owner]
-    batch_dim: int
+    find: Callable[[torch.optim.Optimizer, nn.Module | None], tuple[list[str], list[nn.Parameter]]]
+    batch_dim: int | Mapping[str, int]
     samples: int | None
     loss_fn: Any
 
     @property
     def hooked(self) -> nn.Module | None:
         """The module whose calls are seen: none where the model itself was compiled in place."""
-        return None if self.model is None or is_compiled_in_place(self.model) else self.model
+        unhookable = self.model is None or is_compiled_in_place(self.model)
+        return None if unhookable or isinstance(self.model, torch.jit.ScriptModule) else self.model
+
+    @property
+    def owners(self) -> list[Owner]:
+        """The modules whose calls are recorded."""
+        return [] if self.hooked is None else owner_list(self.hooked, self.parameters)
 
     @property
     def opaque(self) -> str:
@@ -113,9 +122,11 @@ class Tracker:
         self._held: dict[str, Tensor] = {}
         self._reported: dict[str, str] = {}
         self._counts: dict[str, int] = {}
+        self._measured: set[str] = set()
         self._missing: list[bool] | None = None
         self._structure: dict[str, Any] = {}
         self._settings: list[dict[str, Any]] | None = None
+        self._held_parameters = sum(len(group["params"]) for group in watched.optimizer.param_groups)
         self._generator = torch.Generator().manual_seed(0)
         self._started = self._step_began = time.perf_counter()
         self._watching = 0.0
@@ -124,18 +135,45 @@ class Tracker:
             self.reasons["contributions"] = watched.opaque
         wants_origin = any(instrument.name == "distance" for instrument in self.instruments)
         self._origin = [p.detach().clone() for p in watched.parameters] if wants_origin else None
-        self.capture = Capture(
-            watched.hooked, watched.owners, watched.parameters, watched.batch_dim, shapes_with_one_more
-        )
+        self.capture = self._new_capture()
         self._handles = attach_to_steps(
             watched.optimizer, self._before_step, self._leave_step, lambda: self.capture.aborted
         )
-        self._plan = self._next_plan(Plan())
+        try:
+            self._plan = self._next_plan(Plan())
+        except BaseException:  # the user's schedule
+            self.close()
+            raise
+
+    @property
+    def measured(self) -> set[str]:
+        """The names of the readings that are measured, as far as they are known."""
+        return self._measured | {"loss"} | {instrument.name for instrument in self.instruments}
 
     @property
     def last_step(self) -> int:
         """The last step taken, 0 before the first."""
         return max(0, self.step - 1)
+
+    def _new_capture(self) -> Capture:
+        watched = self.watched
+        return Capture(watched.hooked, watched.owners, watched.parameters, watched.batch_dim, shapes_with_one_more)
+
+    def _adopt_parameters(self) -> None:
+        """Watch the parameters that the optimizer has been given since."""
+        held = sum(len(group["params"]) for group in self.watched.optimizer.param_groups)
+        if held == self._held_parameters:
+            return
+        self._held_parameters = held
+        origins = dict(zip(map(id, self.watched.parameters), self._origin or [], strict=False))
+        names, parameters = self.watched.find(self.watched.optimizer, self.watched.model)
+        self.watched = replace(self.watched, names=names, parameters=parameters)
+        if self._origin is not None:
+            self._origin = [origins.get(id(p), p.detach()).clone() for p in parameters]
+        self.capture.close()
+        self.capture = self._new_capture()
+        self._line, self._missing = None, None
+        self._held.pop("contributions", None)
 
     def close(self) -> None:
         """Detach every hook."""
@@ -206,6 +244,7 @@ class Tracker:
             self.step += 1
             self.capture.stepped()
             self._account(plan)
+            self._adopt_parameters()
             self._plan = self._next_plan(plan)
 
     def _leave_step(self) -> None:
@@ -310,6 +349,7 @@ class Tracker:
             self._unavailable(instrument.name, f"switched off after an error: {type(error).__name__}: {error}")
             return
         named: Mapping[str, Any] = readings if isinstance(readings, Mapping) else {instrument.name: readings}
+        self._measured.update(named)
         block.readings += [(name, at, reading) for name, reading in named.items()]
         for check in block.checks:
             if check.topic in {_topic(kind) for kind in demands.values()}:
@@ -480,7 +520,7 @@ class Tracker:
 
 _UNFAITHFUL = (
     "evaluating the batch again did not give the loss that was computed; the model or the loss depends on something "
-    "besides parameters, inputs and torch's random numbers"
+    "besides its watched parameters, inputs and random numbers, or another optimizer has moved on in the meantime"
 )
 
 

@@ -39,6 +39,8 @@ def choose(
     """
     from cockpitlite.instrument import Instrument
 
+    if not isinstance(panel, str | type | Instrument | Iterable):
+        raise TypeError(f"a panel is made of names, Instrument classes and Instrument instances; got {panel!r}")
     items = [panel] if isinstance(panel, str | type | Instrument) else list(panel)
     chosen: dict[str, Instrument] = {}
     for item in items:

@@ -14,7 +14,7 @@ from pathlib import Path
 PACKAGE = "cockpitlite"
 
 # How a step is seen, measured and kept: the training half, in the order in which a reading passes through it.
-CAPTURE = {"tree", "trace", "records", "losses", "replay"}  # and what only the tracker may join to them
+CAPTURE = {"tree", "trace", "records", "losses", "attributes", "replay"}  # and what only the tracker may join to them
 SHARED = {"panel", "store", "diagnosis"}
 TRAINING = CAPTURE | {
     "hooks",
@@ -42,7 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": {"tree", "trace"},
     "losses": {"tree", "trace", "records"},
     "hooks": {"tree", "trace", "records", "losses"},
-    "replay": {"tree", "trace", "records", "losses", "hooks"},
+    "attributes": set(),
+    "replay": {"tree", "trace", "records", "losses", "hooks", "attributes"},
     "axes": {"tree", "records", "replay", "hooks"},
     "statistics": CAPTURE,
     "instrument": {"panel", "statistics"},

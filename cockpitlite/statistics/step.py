@@ -83,7 +83,10 @@ class Step:
             raise Unavailable(
                 self.reasons.get("samples", "the batch was not seen: the model was not called in this step")
             )
-        return sum(size for size in sizes if size is not None)
+        total = sum(size for size in sizes if size is not None)
+        if not total:
+            raise Unavailable("the batch is empty")
+        return total
 
     def trusted(self, topic: str, value: Tensor) -> Tensor:
         """Return a value, or NaN where the check it rests on did not hold; decided on the device."""

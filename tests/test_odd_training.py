@@ -1,0 +1,249 @@
+"""Training that is unusual but works: models with state of their own, odd outputs, odd losses, odd optimizers."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import SGD
+
+import cockpitlite
+
+
+class Counting(nn.Module):
+    """Keeps a counter, a list, a generator of each kind and a running mean in plain attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 4)
+        self.calls = 0
+        self.past: list[int] = []
+        self.numpy = np.random.default_rng(0)
+        self.torch = torch.Generator().manual_seed(0)
+        self.running = torch.zeros(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.past.append(self.calls)
+        h = self.layer(x) * 0.99**self.calls * float(self.numpy.uniform(0.9, 1.1))
+        self.running = 0.9 * self.running + 0.1 * h.detach().mean(0)
+        return h - self.running + 0.01 * torch.randn(4, generator=self.torch) * len(self.past)
+
+
+def batches(steps=8, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        yield torch.randn(6, 5, generator=generator), torch.randint(0, 4, (6,), generator=generator)
+
+
+def train(model, optimizer, loss=functional.cross_entropy, steps=8):
+    for x, y in batches(steps):
+        optimizer.zero_grad()
+        loss(model(x), y).backward()
+        optimizer.step()
+
+
+def land(optimizer):
+    optimizer.cockpit.close()
+    return cockpitlite.load(optimizer.cockpit.run)
+
+
+def test_plain_attributes_of_modules_are_left_as_they_were(watch):
+    plain = Counting()
+    watched = copy.deepcopy(plain)
+    watched.torch = torch.Generator().manual_seed(0)
+    train(plain, SGD(plain.parameters(), lr=0.1))
+    optimizer = watch(SGD(watched.parameters(), lr=0.1), watched)
+    train(watched, optimizer)
+    assert watched.calls == plain.calls == len(watched.past) == 8
+    assert torch.equal(watched.running, plain.running)
+    for mine, theirs in zip(watched.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_model_saved_while_watched_needs_nothing_of_ours(watch):
+    model = nn.Sequential(nn.Linear(5, 4))
+    watch(SGD(model.parameters(), lr=0.1), model)
+    stored = pickle.dumps(model)
+    assert b"cockpitlite" not in stored
+    x = torch.randn(3, 5)
+    for twin in (pickle.loads(stored), copy.deepcopy(model)):
+        assert torch.equal(twin(x), model(x))
+
+
+@pytest.mark.parametrize("name", ["loss", "alpha", "slope_same_end"])
+def test_a_measured_name_cannot_be_logged(watch, name):
+    model = nn.Linear(5, 4)
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model)
+    train(model, optimizer)
+    with pytest.raises(ValueError, match="is measured"):
+        optimizer.cockpit.log(**{name: 1.0})
+    assert 1.0 not in land(optimizer).series(name)[1]
+
+
+def test_logging_after_the_end_is_warned_of(watch):
+    model = nn.Linear(5, 4)
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model)
+    optimizer.cockpit.close()
+    with pytest.warns(UserWarning, match=r"after close\(\)"):
+        optimizer.cockpit.log(accuracy=1.0)
+
+
+def test_a_watch_that_is_refused_leaves_the_first_one_alone(watch, run_path):
+    model = nn.Linear(5, 4)
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model)
+    with pytest.raises(FileExistsError):
+        cockpitlite.watch(optimizer, model, run=run_path)
+    train(model, optimizer)
+    assert len(land(optimizer).series("loss")[0]) == 8
+
+
+def test_a_watch_that_fails_leaves_nothing_behind(run_path):
+    model = nn.Linear(5, 4)
+    optimizer = SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ZeroDivisionError):
+        cockpitlite.watch(optimizer, model, run=run_path, every=lambda step: 1 // 0)
+    assert not run_path.exists()
+    assert not model._forward_hooks and not model._forward_pre_hooks
+    assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks
+
+
+def test_autocast_knows_the_spread_of_the_loss(watch):
+    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 4))
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model)
+    for x, y in batches():
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = model(x)
+            loss = functional.cross_entropy(out, y)
+        loss.backward()
+        optimizer.step()
+    run = land(optimizer)
+    assert np.isfinite(run.series("loss_std")[1]).all()
+    assert np.isfinite(run.series("alpha_std")[1]).all()
+    truth = functional.cross_entropy(out.detach().float(), y, reduction="none").std()
+    assert run.series("loss_std")[1][-1] == pytest.approx(float(truth), rel=1e-2)
+
+
+def test_parameters_added_to_the_optimizer_are_watched_from_then_on(watch):
+    model = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 4))
+    optimizer = watch(SGD(model[0].parameters(), lr=0.1), model)
+    train(model, optimizer, steps=4)
+    optimizer.add_param_group({"params": list(model[2].parameters()), "lr": 0.01})
+    for x, y in batches(4, seed=1):
+        optimizer.zero_grad()
+        functional.cross_entropy(model(x), y).backward()
+        norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+        optimizer.step()
+    run = land(optimizer)
+    assert run.series("grad_norm")[1][-1] == pytest.approx(float(norm), rel=1e-5)
+    _, layers, values = run.layers("grad_norm")
+    assert layers == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    assert np.isnan(values[:4, 2:]).all() and np.isfinite(values[-1]).all()
+    assert np.isfinite(run.series("norm_test")[1]).all()
+
+
+def test_a_vmapped_forward_loses_only_what_needs_the_model(watch):
+    model = nn.Linear(5, 4)
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model)
+    train(lambda x: torch.func.vmap(model)(x), optimizer)
+    run = land(optimizer)
+    assert len(run.series("loss")[0]) == len(run.series("grad_norm")[0]) == 8
+    assert "norm_test" in run.unavailable()
+
+
+def test_two_watches_follow_one_output(watch, tmp_path):
+    model = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 4))
+    first = watch(SGD(model[0].parameters(), lr=0.1), model)
+    second = watch(SGD(model[2].parameters(), lr=0.1), model, run=tmp_path / "second.cockpit")
+    for x, y in batches():
+        model.zero_grad()
+        functional.cross_entropy(model(x), y).backward()
+        first.step()
+        second.step()
+    assert np.isfinite(land(first).series("alpha_same")[1]).all()
+    assert np.isfinite(land(second).series("loss_std")[1]).all()
+
+
+def assigned(out, y):
+    out[:, 0] = 0.0
+    return functional.cross_entropy(out, y)
+
+
+def halved(out, y):
+    loss = functional.cross_entropy(out, y)
+    loss /= 2
+    return loss
+
+
+@pytest.mark.parametrize("loss", [assigned, halved])
+def test_losses_that_write_in_place_are_followed(watch, loss):
+    model = nn.Linear(5, 4)
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model)
+    train(model, optimizer, loss)
+    run = land(optimizer)
+    assert np.isfinite(run.series("alpha_same")[1]).all()
+    assert np.isfinite(run.series("loss_std")[1]).all()
+    assert run.unavailable() == {}
+
+
+def test_several_losses_given_to_one_backward(watch):
+    model = nn.Linear(5, 4)
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model)
+    losses = []
+    for x, y in batches():
+        optimizer.zero_grad()
+        both = [functional.cross_entropy(model(x), y), 0.1 * model.weight.square().sum()]
+        torch.autograd.backward(both)
+        optimizer.step()
+        losses.append(float(sum(both).detach()))
+    assert land(optimizer).series("loss")[1].tolist() == pytest.approx(losses, rel=1e-6)
+
+
+def test_an_evaluation_with_gradients_is_no_training_in_eval_mode(watch):
+    model = nn.Linear(5, 4)
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model)
+    for x, y in batches():
+        model.eval()
+        model(x).sum()
+        model.train()
+        optimizer.zero_grad()
+        functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    assert land(optimizer).events("eval_mode") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"samples": 2.5}, ValueError),
+        ({"overhead": "a", "every": None}, TypeError),
+        ({"panel": 3}, TypeError),
+        ({"run": 3}, TypeError),
+        ({"batch_dim": "a"}, TypeError),
+        ({"batch_dim": {"nowhere": 1}}, ValueError),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused(watch, options, error):
+    model = nn.Linear(5, 4)
+    with pytest.raises(error):
+        watch(SGD(model.parameters(), lr=0.1), model, **options)
+
+
+def test_a_folder_is_no_run_file(watch, tmp_path):
+    model = nn.Linear(5, 4)
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        watch(SGD(model.parameters(), lr=0.1), model, run=tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch says so of scripting
+def test_a_scripted_model_is_watched_without_its_layers(watch):
+    model = torch.jit.script(nn.Linear(5, 4))
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model)
+    train(model, optimizer)
+    run = land(optimizer)
+    assert len(run.series("grad_norm")[0]) == 8
+    assert run.unavailable()["norm_test"]
