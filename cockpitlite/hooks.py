@@ -6,7 +6,6 @@ import contextlib
 import functools
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from cockpitlite.listening import listen, scale_of, unlisten
 from cockpitlite.losses import read_graph
 from cockpitlite.records import Backward, Call, Forward, Surroundings, Wish
 from cockpitlite.trace import Trace
@@ -98,7 +98,7 @@ class Capture:
                 root.register_forward_pre_hook(_Hook(self._before_forward), with_kwargs=True),
                 root.register_forward_hook(_Hook(self._after_forward), with_kwargs=True, always_call=True),
             ]
-        _listen(self)
+        listen(self)
 
     def begin(self, wish: Wish) -> None:
         """Start a step: forget the last one."""
@@ -131,7 +131,7 @@ class Capture:
         for handle in self._permanent:
             handle.remove()
         self._permanent = []
-        _unlisten(self)
+        unlisten(self)
 
     @_guarded
     def _before_forward(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -350,7 +350,7 @@ class Capture:
         if not reached:
             return
         loss = given if isinstance(given, Tensor) and given.numel() == 1 else None
-        scale = _scales.of(loss)
+        scale = scale_of(loss)
         backward = Backward(
             given=loss,
             loss=_summed(given) if loss is None else _unscaled(loss.detach().as_subclass(Tensor), scale),
@@ -542,71 +542,6 @@ def attach_to_steps(
             after()
 
     return [optimizer.register_step_pre_hook(entering), optimizer.register_step_post_hook(leaving)]
-
-
-# --- backward, wrapped once for all watches ------------------------------------------------------------------------
-
-
-class _Scales:
-    """The factor that a GradScaler put on a loss, from its scaling until its backward."""
-
-    def __init__(self) -> None:
-        self._latest: tuple[weakref.ref[Tensor], Tensor] | None = None
-
-    def put(self, scaled: Any, scale: Tensor | None) -> None:
-        if isinstance(scaled, Tensor) and scale is not None:
-            self._latest = (weakref.ref(scaled), scale.detach().clone())
-
-    def of(self, loss: Tensor | None) -> Tensor | None:
-        latest = self._latest
-        if latest is None or loss is None or latest[0]() is not loss:
-            return None
-        return latest[1]
-
-
-_scales = _Scales()
-_captures: weakref.WeakSet[Capture] = weakref.WeakSet()
-_plain_backward = torch.autograd.backward
-_plain_scale = torch.amp.GradScaler.scale
-
-
-@functools.wraps(torch.autograd.backward)
-def _heard_backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
-    if torch._C._current_graph_task_id() != -1:  # a checkpoint's backward inside a backward
-        return _plain_backward(tensors, *args, **kwargs)
-    given = tensors[0] if isinstance(tensors, list | tuple) and len(tensors) == 1 else tensors
-    listeners = list(_captures)
-    for capture in listeners:
-        capture.before_backward(given)
-    _plain_backward(tensors, *args, **kwargs)
-    for capture in listeners:
-        capture.after_backward(given)
-    return None
-
-
-@functools.wraps(torch.amp.GradScaler.scale)
-def _heard_scale(scaler: torch.amp.GradScaler, outputs: Any) -> Any:
-    scaled = _plain_scale(scaler, outputs)
-    _scales.put(scaled, scaler._scale if scaler.is_enabled() else None)
-    return scaled
-
-
-def _listen(capture: Capture) -> None:
-    _captures.add(capture)
-    if torch.autograd.backward is _plain_backward:
-        torch.autograd.backward = _heard_backward
-    if torch.amp.GradScaler.scale is _plain_scale:
-        torch.amp.GradScaler.scale = _heard_scale  # type: ignore[method-assign,assignment]
-
-
-def _unlisten(capture: Capture) -> None:
-    _captures.discard(capture)
-    if _captures:
-        return
-    if torch.autograd.backward is _heard_backward:  # someone may have wrapped it after us
-        torch.autograd.backward = _plain_backward
-    if torch.amp.GradScaler.scale is _heard_scale:
-        torch.amp.GradScaler.scale = _plain_scale  # type: ignore[method-assign]
 
 
 # --- the silence around a re-evaluation ----------------------------------------------------------------------------

@@ -14,7 +14,15 @@ from pathlib import Path
 PACKAGE = "cockpitlite"
 
 # How a step is seen, measured and kept: the training half, in the order in which a reading passes through it.
-CAPTURE = {"tree", "trace", "records", "losses", "attributes", "replay"}  # and what only the tracker may join to them
+CAPTURE = {
+    "tree",
+    "trace",
+    "records",
+    "losses",
+    "listening",
+    "attributes",
+    "replay",
+}  # and what only the tracker may join to them
 SHARED = {"panel", "store", "diagnosis"}
 TRAINING = CAPTURE | {
     "hooks",
@@ -41,7 +49,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trace": {"tree"},
     "records": {"tree", "trace"},
     "losses": {"tree", "trace", "records"},
-    "hooks": {"tree", "trace", "records", "losses"},
+    "listening": set(),
+    "hooks": {"tree", "trace", "records", "losses", "listening"},
     "attributes": set(),
     "replay": {"tree", "trace", "records", "losses", "hooks", "attributes"},
     "axes": {"tree", "records", "replay", "hooks"},
