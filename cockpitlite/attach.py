@@ -66,8 +66,8 @@ def watch(
     ``on_finding`` is called in the training process with each new Finding of the diagnosis. An error in it becomes a
     warning; to end the training raise KeyboardInterrupt or SystemExit.
 
-    On tracked steps the model's output reaches the loop as a thin subclass of Tensor with the same values and gradients,
-    so that the road to the loss can be followed; ``isinstance`` holds, ``type(output) is Tensor`` does not.
+    On tracked steps the model's output reaches the loop as a thin subclass of Tensor with the same values and
+    gradients, so that the road to the loss can be followed; ``type(output) is Tensor`` does not hold then.
 
     The handle is ``optimizer.cockpit``. Watching an optimizer again ends its first watch.
 
