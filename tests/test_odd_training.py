@@ -247,3 +247,36 @@ def test_a_scripted_model_is_watched_without_its_layers(watch):
     run = land(optimizer)
     assert len(run.series("grad_norm")[0]) == 8
     assert run.unavailable()["norm_test"]
+
+
+def opaque(out, y):
+    """A mean squared error that torch functions cannot be followed through."""
+    return torch.func.vmap(lambda o, t: (o - t).square().mean())(out, y).mean()
+
+
+def spread_by(watch, observing):
+    """Train with an opaque loss; return the run and the true spread of the last step."""
+    model = nn.Linear(5, 4)
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model)
+    for x, _ in batches():
+        y = x[:, :4]
+        optimizer.zero_grad()
+        out = model(x)
+        each = (out - y).square().mean(1)
+        if observing:
+            optimizer.cockpit.observe(each)
+        opaque(out, y).backward()
+        optimizer.step()
+    return land(optimizer), float(each.detach().std())
+
+
+def test_losses_of_samples_can_be_given(watch):
+    run, truth = spread_by(watch, observing=True)
+    assert run.series("loss_std")[1][-1] == pytest.approx(truth, rel=1e-5)
+
+
+def test_an_opaque_loss_says_what_would_help(watch):
+    run, _ = spread_by(watch, observing=False)
+    assert "loss_std" not in run.names()
+    assert "observe()" in run.unavailable()["loss_std"]
+    assert np.isfinite(run.series("norm_test")[1]).all()
