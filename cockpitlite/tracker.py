@@ -21,7 +21,7 @@ from cockpitlite.recorder import Block, Check, Recorder
 from cockpitlite.records import Wish
 from cockpitlite.replay import NotReplayable, loss_gradient
 from cockpitlite.schedule import Budget, Schedule, on_diagnosis_schedule
-from cockpitlite.statistics import Line, Statistic, Step, StepLine, Supply, Unavailable, Want
+from cockpitlite.statistics import Line, Origin, Statistic, Step, StepLine, Supply, Unavailable, Want
 from cockpitlite.statistics.line import line_of
 from cockpitlite.statistics.loss import BatchLoss
 from cockpitlite.statistics.samples import accounted, is_generic
@@ -133,7 +133,7 @@ class Tracker:
         self._costs: list[tuple[float, float]] = []
         if watched.opaque:
             self.reasons["contributions"] = watched.opaque
-        wants_origin = any(instrument.name == "distance" for instrument in self.instruments)
+        wants_origin = any(Origin in instrument.demands().values() for instrument in self.instruments)
         self._origin = [p.detach().clone() for p in watched.parameters] if wants_origin else None
         self.capture = self._new_capture()
         self._handles = attach_to_steps(
@@ -201,6 +201,7 @@ class Tracker:
     def _next_plan(self, last: Plan) -> Plan:
         """Decide what the coming step measures, and let the hooks keep what that takes."""
         if self.paused:
+            self.capture.begin(Wish())
             return Plan()
         plan = Plan(
             panel=self._alarm or bool(self.schedule(self.step)),
@@ -299,7 +300,6 @@ class Tracker:
             value = torch.zeros_like(parameter, requires_grad=False) if copy is None else copy
             value = value if scale is None else value / scale
             gradient.append(-value if sign < 0 else value)
-        clipped = snapshot.clipped
         now = [p.detach() for p in parameters]
         step = Step(
             index=self.step,
@@ -310,7 +310,7 @@ class Tracker:
             start=snapshot.start,
             displacement=list(torch._foreach_sub(now, snapshot.start)),
             gradient=gradient,
-            clipped=clipped,
+            clipped=snapshot.clipped,
             backwards=capture.backwards,
             chosen=[self._choose(backward.samples) for backward in capture.backwards],
             origin=self._origin,

@@ -155,6 +155,18 @@ def test_a_vmapped_forward_loses_only_what_needs_the_model(watch):
     assert "norm_test" in run.unavailable()
 
 
+def test_a_pause_keeps_nothing(watch):
+    model = nn.Linear(5, 4)
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model)
+    train(model, optimizer, steps=2)
+    optimizer.cockpit.pause()
+    train(model, optimizer, steps=5)
+    assert optimizer.cockpit._tracker.capture.backwards == []
+    optimizer.cockpit.resume()
+    train(model, optimizer, steps=2)
+    assert land(optimizer).series("norm_test")[0].tolist() == [0, 1, 7, 8]
+
+
 def test_two_watches_follow_one_output(watch, tmp_path):
     model = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 4))
     first = watch(SGD(model[0].parameters(), lr=0.1), model)
