@@ -264,7 +264,6 @@ class Capture:
             args=entry.inputs[0],
             kwargs=entry.inputs[1],
             versions=entry.versions,
-            folds=folds,
             surroundings=entry.surroundings,
             buffers=entry.buffers,
             gradients=[None] * len(outputs),

@@ -87,7 +87,6 @@ class Call:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     versions: tuple[int, ...]
-    folds: bool
     surroundings: Surroundings | None
     buffers: Mapping[str, Tensor]
     gradients: list[Tensor | None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import time
@@ -21,7 +22,7 @@ from cockpitlite.recorder import Block, Check, Recorder
 from cockpitlite.records import Wish
 from cockpitlite.replay import NotReplayable, loss_gradient
 from cockpitlite.schedule import Budget, Schedule, on_diagnosis_schedule
-from cockpitlite.statistics import Line, Origin, Statistic, Step, StepLine, Supply, Unavailable, Want
+from cockpitlite.statistics import Line, Origin, Step, Supply, Unavailable, Want
 from cockpitlite.statistics.line import line_of
 from cockpitlite.statistics.loss import BatchLoss
 from cockpitlite.statistics.samples import accounted, is_generic
@@ -352,7 +353,7 @@ class Tracker:
         self._measured.update(named)
         block.readings += [(name, at, reading) for name, reading in named.items()]
         for check in block.checks:
-            if check.topic in {_topic(kind) for kind in demands.values()}:
+            if any(kind.rests_on == check.topic for kind in demands.values()):
                 check.readings.update(named)
 
     def _read_loss(self, supply: Supply, block: Block) -> None:
@@ -373,13 +374,10 @@ class Tracker:
         checks: list[Check] = []
         unknown = {"contributions", "replay"} - self._held.keys() - self.reasons.keys()
         if any(want.per_sample for want in wants) and "contributions" in unknown and step.backwards:
-            try:
-                ratios = accounted(step)
-            except Unavailable:
-                return checks  # the readings say so themselves
-            fits = ratios <= 1
-            self._held["contributions"] = fits.all()
-            checks.append(Check("contributions", fits, functools.partial(_unaccounted, list(step.names))))
+            with contextlib.suppress(Unavailable):  # the readings say so themselves
+                fits = accounted(step) <= 1
+                self._held["contributions"] = fits.all()
+                checks.append(Check("contributions", fits, functools.partial(_unaccounted, list(step.names))))
         if Want.FORWARD in wants and "replay" in unknown and step.backwards:
             held = self._replays(step)
             if held is not None:
@@ -530,14 +528,6 @@ def _unaccounted(names: list[str], failed: list[int]) -> str:
         f"the gradient of {some} is not the sum of what flows through the recorded calls of its module; "
         "it is used in another way too"
     )
-
-
-def _topic(kind: type[Statistic]) -> str:
-    """Return which check a statistic rests on."""
-    if Want.FORWARD in kind.wants:
-        return "replay"
-    per_sample = any(want.per_sample for want in kind.wants)
-    return "contributions" if per_sample and not issubclass(kind, StepLine) else ""
 
 
 def is_compiled_in_place(module: nn.Module) -> bool:

@@ -76,6 +76,7 @@ class SameBatchSlopes(Statistic):
     end: Tensor
     wants: ClassVar[frozenset[Want]] = frozenset({Want.FORWARD})
     needs_model: ClassVar[bool] = True
+    rests_on: ClassVar[str] = "replay"
 
     @classmethod
     def of(cls, supply: Supply) -> Self:
@@ -94,6 +95,7 @@ class NextBatchSlopes(Statistic):
     judges_previous: ClassVar[bool] = True
     wants: ClassVar[frozenset[Want]] = frozenset({Want.FORWARD})
     needs_model: ClassVar[bool] = True
+    rests_on: ClassVar[str] = "replay"
 
     @classmethod
     def of(cls, supply: Supply) -> Self:

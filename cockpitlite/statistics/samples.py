@@ -84,6 +84,7 @@ class PerSampleNorms(Statistic):
     samples: int
     wants: ClassVar[frozenset[Want]] = frozenset({Want.SQUARES, Want.ON_GRADIENT})
     needs_model: ClassVar[bool] = True
+    rests_on: ClassVar[str] = "contributions"
 
     @classmethod
     def of(cls, supply: Supply) -> Self:
@@ -115,6 +116,7 @@ class PerSampleProjections(Statistic):
     samples: int
     wants: ClassVar[frozenset[Want]] = frozenset({Want.ON_GRADIENT})
     needs_model: ClassVar[bool] = True
+    rests_on: ClassVar[str] = "contributions"
 
     @classmethod
     def of(cls, supply: Supply) -> Self:

@@ -29,12 +29,14 @@ class Statistic(ABC):
 
     ``wants`` must be kept of the step it is computed on. A statistic that ``judges_previous`` speaks about the step
     before, of which ``wants_before`` must have been kept. One that ``needs_model`` cannot be had without the model.
+    ``rests_on`` names the check (``contributions`` or ``replay``) without which it is not to be trusted.
     """
 
     wants: ClassVar[frozenset[Want]] = frozenset()
     wants_before: ClassVar[frozenset[Want]] = frozenset()
     judges_previous: ClassVar[bool] = False
     needs_model: ClassVar[bool] = False
+    rests_on: ClassVar[str] = ""
 
     @classmethod
     @abstractmethod
