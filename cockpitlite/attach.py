@@ -90,7 +90,7 @@ def watch(
     if run is not None and not isinstance(run, str | os.PathLike):
         raise TypeError(f"run is the path of a run file, or None for one below runs/; got {run!r}")
     schedule = _schedule(every, overhead)
-    instruments = choose(panel)
+    instruments = choose(panel, model)
     names, parameters = _common_parameters(optimizer, model)
     path = _default_path() if run is None else Path(run)
     if path.is_dir():
@@ -189,17 +189,15 @@ class Cockpit:
     def log(self, **values: float | Tensor) -> None:
         """Record named numbers under the last step taken, such as ``log(valid_accuracy=0.93)``.
 
-        Raises TypeError for a value that is not one number, and ValueError for the name of a measured reading. After
-        :meth:`close` it warns and records nothing.
+        What has the name of a measured reading is recorded as ``logged_<name>``, with a warning. Raises TypeError for a
+        value that is not one number. After :meth:`close` it warns and records nothing.
         """
         if self.closed:
             warnings.warn("cockpitlite: log() came after close(); nothing was recorded", stacklevel=2)
             return
         for name, value in values.items():
             if name in self._tracker.measured:
-                raise ValueError(
-                    f"log({name}=...): {name!r} is measured; log yours under another name, such as my_{name}"
-                )
+                name = self._renamed(name)
             try:
                 number = float(value)
             except (TypeError, ValueError, RuntimeError) as error:
@@ -209,6 +207,16 @@ class Cockpit:
                 title = name.replace("_", " ").capitalize()
                 self._recorder.panel(Panel(title, "performance", help="Logged by the training script.").named(name))
             self._recorder.reading(self._tracker.last_step, name, number)
+
+    def _renamed(self, name: str) -> str:
+        """Return the name for a number that is logged under the name of a measured reading."""
+        if f"logged_{name}" not in self._logged:
+            warnings.warn(
+                f"cockpitlite: {name!r} is measured on every batch; what is logged as {name!r} is recorded as "
+                f"'logged_{name}'. Log it under another name, such as valid_{name}",
+                stacklevel=3,
+            )
+        return f"logged_{name}"
 
     def observe(self, losses: Tensor) -> None:
         """Give the losses of the batch's samples, ``[sample]``, before ``backward``, where they cannot be found.

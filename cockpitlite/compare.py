@@ -214,7 +214,8 @@ def _compared(runs: Sequence[Run]) -> list[str]:
             else:
                 elsewhere.update(panel.readings)
     logged = [name for run in runs for name in run.names() if _better(name) and name != "loss_std"]
-    shown.update(dict.fromkeys(name for name in logged if name not in elsewhere))
+    beside = tuple(f"{name}_" for name in elsewhere)  # what stands beside another reading, such as its error
+    shown.update(dict.fromkeys(name for name in logged if name not in elsewhere and not name.startswith(beside)))
     return list(shown)
 
 

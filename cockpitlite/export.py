@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 from cockpitlite.store import Run, Steps, Values
@@ -40,19 +40,18 @@ def write_json(run: Run, out: TextIO) -> None:
     - ``layers``: name -> ``{"steps": [T], "layers": [L], "values": [T][L]}``
     - ``histograms``: name -> list of ``{"step", "layer", "edges", "counts"}``; ``layer`` is null for the histogram over
       all layers, ``edges`` holds one list per axis, and ``counts`` is ``[A]``, or ``[A][B]`` of a joint histogram.
-      These are the readings that have nothing but histograms, at the steps and layers that any other reading has.
+      They are in the order of their steps, the one over all layers first.
 
     JSON has no such numbers, so NaN is ``null`` and an infinity is the text ``"Infinity"`` or ``"-Infinity"``,
     everywhere in the file; ``float("Infinity")`` and ``Number("Infinity")`` read the texts back.
     """
-    series, layers = _all_series(run), _all_layers(run)
     data = {
         "meta": run.meta,
         "events": [dataclasses.asdict(event) for event in run.events()],
         "panels": [panel.to_dict() for panel in run.panels()],
-        "series": series,
-        "layers": layers,
-        "histograms": _all_histograms(run, series, layers),
+        "series": _all_series(run),
+        "layers": _all_layers(run),
+        "histograms": _all_histograms(run),
     }
     for part in json.JSONEncoder(allow_nan=False).iterencode(plain(data)):
         out.write(part)
@@ -91,11 +90,16 @@ def _all_layers(run: Run) -> _Entries:
     return entries
 
 
-def _all_histograms(run: Run, series: _Entries, layers: _Entries) -> dict[str, list[dict[str, Any]]]:
-    steps = sorted({step for entry in (*series.values(), *layers.values()) for step in entry["steps"]})
-    places = [None, *dict.fromkeys(layer for entry in layers.values() for layer in entry["layers"])]
-    rest = [name for name in run.names() if name not in series and name not in layers]
-    return {name: list(_histograms(run, name, steps, places)) for name in rest}
+def _all_histograms(run: Run) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in run.names():
+        try:
+            _, layers = run.histograms(name)
+        except KeyError:
+            continue
+        entries = [entry for layer in (None, *layers) for entry in _histograms(run, name, layer)]
+        found[name] = sorted(entries, key=lambda entry: int(entry["step"]))
+    return found
 
 
 def _layers(run: Run, name: str) -> tuple[Steps, list[str], Values] | None:
@@ -114,13 +118,7 @@ def _layer_rows(run: Run, name: str) -> Iterator[tuple[int, str, str, str]]:
         yield from ((step, name, layer, repr(value)) for layer, value in zip(layers, row.tolist(), strict=True))
 
 
-def _histograms(run: Run, name: str, steps: Sequence[int], layers: Sequence[str | None]) -> Iterator[dict[str, Any]]:
-    """Yield every histogram of a reading at these steps and layers."""
-    for step in steps:
-        for layer in layers:
-            try:
-                counts, edges = run.histogram(name, step, layer)
-            except KeyError:
-                continue
-            axes = edges if isinstance(edges, tuple) else (edges,)
-            yield {"step": step, "layer": layer, "edges": [axis.tolist() for axis in axes], "counts": counts.tolist()}
+def _histograms(run: Run, name: str, layer: str | None) -> Iterator[dict[str, Any]]:
+    for step, histogram in run.each_histogram(name, layer):
+        edges = [axis.tolist() for axis in histogram.edges]
+        yield {"step": step, "layer": layer, "edges": edges, "counts": histogram.counts.tolist()}

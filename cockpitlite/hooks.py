@@ -8,17 +8,18 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from cockpitlite.activity import activation
 from cockpitlite.listening import listen, scale_of, unlisten
-from cockpitlite.losses import read_graph
-from cockpitlite.records import Backward, Call, Forward, Surroundings, Wish
-from cockpitlite.trace import Trace
+from cockpitlite.losses import read_decisions, read_graph
+from cockpitlite.records import Backward, Call, Classified, Forward, Surroundings, Wish
+from cockpitlite.trace import Trace, plain
 from cockpitlite.tree import map_tensors, tensors_in
 
 Shapes = list[torch.Size]  # of the tensors that a call returned
@@ -33,221 +34,158 @@ class Owner:
     rerun: bool
 
 
+Probe = Callable[["Forward", Sequence[Owner], int], Mapping[tuple[str, int], Shapes]]
+
+
+@dataclass
+class Meter:
+    """What our hooks take of the training's time, and the first error in them: none reaches the training loop."""
+
+    seconds: float = 0.0
+    trouble: Exception | None = None
+
+
 def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
     """Let no error of ours reach the training loop: it is kept for the tracker to report. Add up the time it takes."""
 
     @functools.wraps(method)
-    def body(self: Capture, *args: Any, **kwargs: Any) -> Any:
+    def body(self: Any, *args: Any, **kwargs: Any) -> Any:
         begin = time.perf_counter()
         try:
             return method(self, *args, **kwargs)
         except Exception as error:
-            self.trouble = self.trouble or error
+            self.meter.trouble = self.meter.trouble or error
             return None
         finally:
-            self.seconds += time.perf_counter() - begin
+            self.meter.seconds += time.perf_counter() - begin
 
     return body
 
 
-class Capture:
-    """Everything seen of the step under way; its hooks on the modules and on backward.
+class CallRecorder:
+    """Records the calls of a root's owners, one forward of the root at a time, and the gradients that reach them.
 
-    Step boundaries are told by the tracker (:meth:`begin`, :meth:`entered`); while ``busy`` nothing is recorded, so
-    that our own re-evaluations are invisible. ``unused`` counts backwards that no step followed, ``skipped`` those of
-    them whose loss a GradScaler had scaled: it skips the step where a gradient is not finite.
+    ``told`` are axes that the user named. A call is recorded while ``accepting()``, and its gradients are while
+    ``awaiting()``. The axes that count samples are looked for by ``probe`` on the first forward.
     """
 
     def __init__(
         self,
-        root: nn.Module | None,
+        root: nn.Module,
         owners: Sequence[Owner],
-        parameters: Sequence[nn.Parameter],
+        device: torch.device,
         batch_dim: int | Mapping[str, int],
-        probe: Callable[[Forward, Sequence[Owner], int], Mapping[tuple[str, int], Shapes]],
+        probe: Probe,
+        meter: Meter,
+        accepting: Callable[[], bool] = lambda: True,
+        awaiting: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.root = root
+        self.root = Owner(root, "", True)
+        self.owners = [owner for owner in owners if owner.module is not root]
+        self.meter = meter
+        self.device = device
+        self.batch_dim = batch_dim if isinstance(batch_dim, int) else batch_dim.get("", 0)
+        self.saw_no_grad = False
+        self._told: Mapping[str, int] = {} if isinstance(batch_dim, int) else batch_dim
         self._probe = probe
+        self._accepting = accepting
+        self._awaiting = awaiting
+        self._leaves = _plain_leaves(root, self.owners)
         self._wider: Mapping[tuple[str, int], Shapes] | None = None
         self._axes: dict[tuple[str, int], tuple[int | None, ...]] = {}
-        self.owners = [owner for owner in owners if owner.module is not root]
-        self._own = None if root is None else Owner(root, "", True)
+        self._forward: Forward | None = None
         self._own_entry: _Entry | None = None
-        self._leaves = _plain_leaves(root, self.owners)
-        self.parameters = list(parameters)
-        self.batch_dim = batch_dim if isinstance(batch_dim, int) else batch_dim.get("", 0)
-        self._told: Mapping[str, int] = {} if isinstance(batch_dim, int) else batch_dim
-        self.wish = Wish()
-        self.busy = False
-        self.trouble: Exception | None = None
-        self.seen_eval = False
-        self.seconds = 0.0
-        self.unused = self.skipped = 0
-        self._thread: int | None = None
-        self.trace = Trace()
-        self._children: list[RemovableHandle] = []
-        self.forwards: list[Forward] = []
-        self.backwards: list[Backward] = []
-        self.complete = False
-        self.begin(Wish())
-        self._probes = self.parameters[:: max(1, len(self.parameters) // 4)]
-        self._marks: list[tuple[int, int] | None] = self._gradient_marks()
-        self._permanent: list[RemovableHandle] = []
-        if root is not None:
-            self._permanent = [
-                root.register_forward_pre_hook(_Hook(self._before_forward), with_kwargs=True),
-                root.register_forward_hook(_Hook(self._after_forward), with_kwargs=True, always_call=True),
-            ]
-        listen(self)
+        self._wish = Wish()
+        self._units_first = False
+        self._handles: list[RemovableHandle] = []
 
-    def begin(self, wish: Wish) -> None:
-        """Start a step: forget the last one."""
-        self.trace.close()
-        self._detach_children()
-        self._forget()
-        self.wish = wish
-        self.trace = Trace()
-        self.gradient: list[Tensor | None] | None = None
-        self.stale: list[Tensor | None] | None = None
-        self.observed: Tensor | None = None
-        self._node: Tensor | None = None
-        self.complete = False
-        self.aborted = False
-        self._closure = False
-        self._no_grad_inside = False
-        self._marks_after_step = True
+    def begin(self, forward: Forward, args: tuple[Any, ...], kwargs: Mapping[str, Any], wish: Wish) -> None:
+        """The root is about to be called: put hooks on its owners."""
+        if self._wider is None and (forward.samples or 0) > 1:
+            self._wider = {}
+            self._wider = self._probe(forward, [*self.owners, self.root], self.batch_dim)
+        self._forward = forward
+        self._own_entry = self._entry(self.root.module, args, kwargs)
+        self._wish = wish
+        if not self._handles:
+            self._attach()
 
-    def entered(self, closure: bool) -> None:
-        """The optimizer's step has begun; with a closure, forward and backward happen inside of it."""
-        self._closure = closure
-        if closure:
-            self._forget()
-        else:
-            self.complete = True
+    def end(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        """The root has returned: its own call is a record too."""
+        if self._own_entry is not None and output is not None:
+            self._record(self.root, self._own_entry, args, kwargs, output)
+        self._own_entry = None
 
-    def close(self) -> None:
-        """Remove every hook."""
-        self.begin(Wish())
-        for handle in self._permanent:
-            handle.remove()
-        self._permanent = []
-        unlisten(self)
-
-    @_guarded
-    def _before_forward(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        wish = self.wish
-        if self.busy or self.complete or not torch.is_grad_enabled():
-            return
-        self._thread = threading.get_ident()
-        if not (wish.calls or wish.forwards):
-            return
-        if getattr(root, "_is_replica", False) or torch.compiler.is_compiling() or _is_transformed():
-            return
-        inputs, versions = _detached(args, kwargs)
-        sizes = (tensor.shape[self.batch_dim] for tensor in tensors_in(inputs) if tensor.dim() > self.batch_dim)
-        device = self.parameters[0].device
-        forward = Forward(
-            root=root,
-            args=inputs[0],
-            kwargs=inputs[1],
-            versions=versions,
-            samples=next(sizes, None),
-            surroundings=Surroundings.now(device),
-            buffers={name: buffer.detach().clone() for name, buffer in root.named_buffers()} if wish.forwards else {},
-            training=root.training,
-        )
-        if wish.scan:
-            self._scan_inputs(forward, inputs)
-        self.forwards.append(forward)
-        if wish.calls and self._wider is None and (forward.samples or 0) > 1:
-            self._look_for_axes(forward)
-        if wish.calls:
-            self._own_entry = self._entry(root, args, kwargs) if self._own is not None else None
-            if not self._children:
-                self._attach_children()
-
-    def _look_for_axes(self, forward: Forward) -> None:
-        """Call the model once with one sample more; our own hooks look away."""
-        self._wider = {}
-        self.busy = True
+    @contextlib.contextmanager
+    def over(self, forward: Forward) -> Iterator[Forward]:
+        """Record the calls inside, the root's own among them, in a new record of the forward that is made again."""
+        again = replace(forward, outputs=[], calls=[], scanned={}, activations={})
+        self.begin(again, forward.args, forward.kwargs, Wish(calls=True, activations=True))
+        self._own_entry = None
+        self._attach_to(self.root)
         try:
-            every = [*self.owners, *([] if self._own is None else [self._own])]
-            self._wider = self._probe(forward, every, self.batch_dim)
+            yield again
         finally:
-            self.busy = False
+            self.detach()
 
-    @_guarded
-    def _after_forward(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        if self.busy or self.complete or not self.forwards or not torch.is_grad_enabled():
-            return None
-        if self._own is not None and self._own_entry is not None and output is not None:
-            self._record(self._own, self._own_entry, args, kwargs, output)
-            self._own_entry = None
-        if not self._no_grad_inside:  # a re-entrant checkpoint calls its modules again, in the backward
-            self._detach_children()
-        if output is None or self.forwards[-1].outputs:
-            return None
-        followed = self.trace.follow(output)
-        self.forwards[-1].outputs = list(tensors_in(followed))
-        return None if followed is output else followed
-
-    def _attach_children(self) -> None:
-        for owner in self.owners:
-            entries: list[_Entry] = []
-            if owner.rerun:
-                before = _Hook(functools.partial(self._before_call, entries))
-                self._children.append(owner.module.register_forward_pre_hook(before, with_kwargs=True))
-            after = _Hook(functools.partial(self._after_call, owner, entries))
-            self._children.append(owner.module.register_forward_hook(after, with_kwargs=True))
-        if self.wish.scan:
-            hooks = [(module, _Hook(functools.partial(self._after_leaf, name))) for name, module in self._leaves]
-            self._children += [module.register_forward_hook(hook) for module, hook in hooks]
-
-    def _detach_children(self) -> None:
-        for handle in self._children:
+    def detach(self) -> None:
+        """Take the hooks off the owners; gradients are still waited for."""
+        for handle in self._handles:
             handle.remove()
-        self._children = []
+        self._handles = []
 
-    def _entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Entry:
+    def _attach(self) -> None:
+        for owner in self.owners:
+            self._attach_to(owner)
+        if self._wish.scan or self._wish.activations:
+            hooks = [(module, _Hook(functools.partial(self._after_leaf, name))) for name, module in self._leaves]
+            self._handles += [module.register_forward_hook(hook) for module, hook in hooks]
+
+    def _attach_to(self, owner: Owner) -> None:
+        entries: list[_Entry] = []
+        if owner.rerun:
+            before = _Hook(functools.partial(self._before_call, entries))
+            self._handles.append(owner.module.register_forward_pre_hook(before, with_kwargs=True))
+        after = _Hook(functools.partial(self._after_call, owner, entries))
+        self._handles.append(owner.module.register_forward_hook(after, with_kwargs=True))
+
+    def _entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Entry:
         """Note all that a call has to be made again with."""
         buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
         inputs, versions = _detached(args, kwargs)
-        return _Entry(inputs, versions, Surroundings.now(self.parameters[0].device), buffers)
-
-    def _scan_inputs(self, forward: Forward, inputs: Any) -> None:
-        """Note the largest magnitude of each input, and which sample of the first has a value that is not finite."""
-        floating = [tensor for tensor in tensors_in(inputs) if tensor.is_floating_point() and tensor.numel()]
-        for index, tensor in enumerate(floating):
-            forward.scanned["input", str(index) if index else ""] = _magnitude(tensor)
-            if index == 0 and tensor.dim() > self.batch_dim:
-                whole = tensor.movedim(self.batch_dim, 0).flatten(1) if tensor.dim() > 1 else tensor[:, None]
-                bad = ~whole.isfinite().all(1)
-                forward.spoilt = torch.where(bad.any(), bad.to(torch.uint8).argmax(), -1)
+        return _Entry(inputs, versions, Surroundings.now(self.device), buffers)
 
     @_guarded
     def _after_leaf(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if not self.busy and not self.complete and self.forwards and torch.is_grad_enabled():
-            self._scan_output(name, output)
+        if self._forward is not None and self._accepting() and torch.is_grad_enabled():
+            self._look_at(self._forward, name, module, output)
 
-    def _scan_output(self, name: str, output: Any) -> None:
+    def _look_at(self, forward: Forward, name: str, module: nn.Module, output: Any) -> None:
         first = next(tensors_in(output), None)
-        if first is not None and first.is_floating_point() and first.numel():
-            self.forwards[-1].scanned.setdefault(("forward", name), _magnitude(first))
+        if first is None or not first.is_floating_point() or not first.numel():
+            return
+        if self._wish.scan:
+            forward.scanned.setdefault(("forward", name), _magnitude(first))
+        if self._wish.activations and not any(True for _ in module.children()):
+            self._units_first = _has_units_first(module, self._units_first)
+            forward.activations.setdefault(name, []).append(activation(module, plain(first), self._units_first))
 
     @_guarded
     def _before_call(self, entries: list[_Entry], module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> None:
-        if not self.busy and torch.is_grad_enabled():
+        if self._accepting() and torch.is_grad_enabled():
             entries[:] = [self._entry(module, args, kwargs)]
 
     @_guarded
     def _after_call(
         self, owner: Owner, entries: list[_Entry], module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any
     ) -> None:
-        if self.busy or self.complete or not self.forwards:
+        if self._forward is None or not self._accepting():
             return
         if not torch.is_grad_enabled():
-            self._no_grad_inside = True
+            self.saw_no_grad = True
             return
+        if owner.name:
+            self._look_at(self._forward, owner.name, owner.module, output)
         self._record(owner, entries.pop() if entries else _Entry(*_detached(args, kwargs)), args, kwargs, output)
 
     def _record(self, owner: Owner, entry: _Entry, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
@@ -255,7 +193,8 @@ class Capture:
         outputs = list(tensors_in(output))
         if not any(tensor.requires_grad for tensor in outputs):
             return
-        forward = self.forwards[-1]
+        forward = self._forward
+        assert forward is not None
         folds = _folds_samples(next(tensors_in((args, kwargs)), None), forward.samples)
         call = Call(
             module=owner.module,
@@ -270,8 +209,6 @@ class Capture:
             backwards=[None] * len(outputs),
             axes=self._axes_of(owner, forward, outputs, folds),
         )
-        if self.wish.scan:
-            self._scan_output(owner.name, output)
         forward.calls.append(call)
         for position, tensor in enumerate(outputs):
             if tensor.requires_grad:
@@ -307,16 +244,186 @@ class Capture:
 
     @_guarded
     def _arrived(self, call: Call, position: int, gradient: Tensor) -> None:
-        if self.busy or (self.complete and not self._closure):
+        if not self._awaiting():
             return
         known = call.gradients[position]
         call.gradients[position] = gradient.detach() if known is None else known + gradient.detach()
         call.backwards[position] = torch._C._current_graph_task_id()
+        call.fresh = True
 
     @_guarded
     def _arrived_at_base(self, call: Call, position: int, view: Any, gradient: Tensor) -> None:
         if call.backwards[position] != torch._C._current_graph_task_id():
             self._arrived(call, position, gradient.contiguous().as_strided(*view))
+
+
+class Capture:
+    """Everything seen of the step under way; its hooks on the modules and on backward.
+
+    Step boundaries are told by the tracker (:meth:`begin`, :meth:`entered`); while ``busy`` nothing is recorded, so
+    that our own re-evaluations are invisible. ``evaluated_again`` tells of a closure that was called more than once.
+    ``versions`` are those of the parameters that the last forward was made with, and ``values`` copies of them where
+    the capture ``keeps_values``. ``unused`` counts backwards that no step followed, ``skipped`` those of them whose
+    loss a GradScaler had scaled: it skips the step where a gradient is not finite.
+    """
+
+    def __init__(
+        self,
+        root: nn.Module | None,
+        owners: Sequence[Owner] | None,
+        parameters: Sequence[nn.Parameter],
+        batch_dim: int | Mapping[str, int],
+        probe: Probe,
+    ) -> None:
+        self.root = root
+        self.meter = Meter()
+        self.calls: CallRecorder | None = None
+        if root is not None and owners is not None:
+            self.calls = self._new_recorder(root, owners, parameters, batch_dim, probe)
+        self.parameters = list(parameters)
+        self.batch_dim = batch_dim if isinstance(batch_dim, int) else batch_dim.get("", 0)
+        self.wish = Wish()
+        self.busy = False
+        self.keeps_values = False
+        self.seen_eval = False
+        self.unused = self.skipped = 0
+        self._thread: int | None = None
+        self.trace = Trace()
+        self.forwards: list[Forward] = []
+        self.backwards: list[Backward] = []
+        self.complete = False
+        self.begin(Wish())
+        self._probes = self.parameters[:: max(1, len(self.parameters) // 4)]
+        self._marks: list[tuple[int, int] | None] = self._gradient_marks()
+        self._permanent: list[_Removable] = [] if root is None else self._attach_to(root)
+        listen(self)
+
+    def _attach_to(self, root: nn.Module) -> list[_Removable]:
+        """See every call of the root, without getting into what torch.compile made of it."""
+        if is_compiled_in_place(root):
+            return [_AroundCompiled(root, self._before_forward, self._after_forward)]
+        return [
+            root.register_forward_pre_hook(_Hook(self._before_forward), with_kwargs=True),
+            root.register_forward_hook(_Hook(self._after_forward), with_kwargs=True, always_call=True),
+        ]
+
+    def _new_recorder(
+        self,
+        root: nn.Module,
+        owners: Sequence[Owner],
+        parameters: Sequence[nn.Parameter],
+        batch_dim: int | Mapping[str, int],
+        probe: Probe,
+    ) -> CallRecorder:
+        return CallRecorder(
+            root,
+            owners,
+            parameters[0].device,
+            batch_dim,
+            probe,
+            self.meter,
+            accepting=lambda: not self.busy and not self.complete,
+            awaiting=lambda: not self.busy and (not self.complete or self._closure),
+        )
+
+    def begin(self, wish: Wish) -> None:
+        """Start a step: forget the last one."""
+        self.trace.close()
+        if self.calls is not None:
+            self.calls.detach()
+            self.calls.saw_no_grad = False
+        self._forget()
+        self.wish = wish
+        self.trace = Trace()
+        self.gradient: list[Tensor | None] | None = None
+        self.stale: list[Tensor | None] | None = None
+        self.observed: Tensor | None = None
+        self._nodes: list[Tensor | None] = []
+        self._decisions: Classified | None = None
+        self.complete = False
+        self.evaluated_again = False
+        self.versions: list[int] | None = None
+        self.values: list[Tensor] | None = None
+        self.aborted = False
+        self._closure = False
+        self._marks_after_step = True
+
+    def entered(self, closure: bool) -> None:
+        """The optimizer's step has begun; with a closure, forward and backward happen inside of it."""
+        self._closure = closure
+        if closure:
+            self._forget()
+        else:
+            self.complete = True
+
+    def close(self) -> None:
+        """Remove every hook."""
+        self.begin(Wish())
+        for handle in self._permanent:
+            handle.remove()
+        self._permanent = []
+        unlisten(self)
+
+    @_guarded
+    def _before_forward(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        wish = self.wish
+        if self.busy or self.complete or not torch.is_grad_enabled():
+            return
+        self._thread = threading.get_ident()
+        if not (wish.calls or wish.forwards):
+            return
+        if getattr(root, "_is_replica", False) or torch.compiler.is_compiling() or _is_transformed():
+            return
+        self._note_values()
+        inputs, versions = _detached(args, kwargs)
+        sizes = (tensor.shape[self.batch_dim] for tensor in tensors_in(inputs) if tensor.dim() > self.batch_dim)
+        device = self.parameters[0].device
+        forward = Forward(
+            root=root,
+            args=inputs[0],
+            kwargs=inputs[1],
+            versions=versions,
+            samples=next(sizes, None),
+            surroundings=Surroundings.now(device),
+            buffers={name: buffer.detach().clone() for name, buffer in root.named_buffers()} if wish.forwards else {},
+            training=root.training,
+        )
+        if wish.scan:
+            self._scan_inputs(forward, inputs)
+        self.forwards.append(forward)
+        if wish.calls and self.calls is not None:
+            self.calls.begin(forward, args, kwargs, wish)
+
+    def _note_values(self) -> None:
+        """Note which parameters a forward is made with, and keep them where they have moved before the step."""
+        versions = versions_of(self.parameters)
+        if versions != self.versions:
+            self.versions = versions
+            self.values = [p.detach().clone() for p in self.parameters] if self.keeps_values else None
+
+    @_guarded
+    def _after_forward(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        if self.busy or self.complete or not self.forwards or not torch.is_grad_enabled():
+            return None
+        if self.wish.calls and self.calls is not None:
+            self.calls.end(args, kwargs, output)
+            if not self.calls.saw_no_grad:  # a re-entrant checkpoint calls its modules again, in the backward
+                self.calls.detach()
+        if output is None or self.forwards[-1].outputs:
+            return None
+        followed = self.trace.follow(output)
+        self.forwards[-1].outputs = list(tensors_in(followed))
+        return None if followed is output else followed
+
+    def _scan_inputs(self, forward: Forward, inputs: Any) -> None:
+        """Note the largest magnitude of each input, and which sample of the first has a value that is not finite."""
+        floating = [tensor for tensor in tensors_in(inputs) if tensor.is_floating_point() and tensor.numel()]
+        for index, tensor in enumerate(floating):
+            forward.scanned["input", str(index) if index else ""] = _magnitude(tensor)
+            if index == 0 and tensor.dim() > self.batch_dim:
+                whole = tensor.movedim(self.batch_dim, 0).flatten(1) if tensor.dim() > 1 else tensor[:, None]
+                bad = ~whole.isfinite().all(1)
+                forward.spoilt = torch.where(bad.any(), bad.to(torch.uint8).argmax(), -1)
 
     @_guarded
     def before_backward(self, given: Any) -> None:
@@ -326,6 +433,8 @@ class Capture:
         if self.complete and not self._closure and not self.busy:  # the step never ended: it raised
             self.aborted = True
             self.begin(self.wish)
+        if self.complete and not self.busy:
+            self.evaluated_again = True
         if self.busy or self.complete:
             return
         marks = self._gradient_marks()
@@ -335,8 +444,9 @@ class Capture:
             self.stale = self._gradient_copy()  # nobody cleared the gradients of the last step
         self._marks_after_step = False
         self._marks = marks
-        if self.wish.calls and isinstance(given, Tensor) and given.numel() == 1:
-            self._node = read_graph(given)
+        givens = _scalars(given)
+        self._nodes = [read_graph(one) if self.wish.calls else None for one in givens]
+        self._decisions = read_decisions(givens[0]) if self.wish.calls and givens else None
 
     @_guarded
     def after_backward(self, given: Any) -> None:
@@ -348,27 +458,53 @@ class Capture:
         self._marks = marks
         if not reached:
             return
-        loss = given if isinstance(given, Tensor) and given.numel() == 1 else None
-        scale = scale_of(loss)
-        backward = Backward(
-            given=loss,
-            loss=_summed(given) if loss is None else _unscaled(loss.detach().as_subclass(Tensor), scale),
-            scale=scale,
-            trace=self.trace,
-            forwards=[forward for forward in self.forwards if forward.outputs and _reached(forward)],
-            per_sample=self.observed,
-            node=self._node,
-        )
-        self.backwards.append(backward)
-        self.seen_eval = self.seen_eval or not all(forward.training for forward in backward.forwards)
+        self._keep(_scalars(given))
         self.forwards = []
         self.observed = None
-        self._node = None
+        self._nodes, self._decisions = [], None
         if self._closure:
             self.complete = True
-        self._detach_children()
+        if self.calls is not None:
+            self.calls.detach()
         if self.wish.gradient:
             self.gradient = self._gradient_copy()
+
+    def _keep(self, givens: list[Tensor]) -> None:
+        """Record a backward; one that went through the forwards of an earlier one again is a part of that."""
+        scales = [scale_of(one) for one in givens]
+        scale = scales[0] if scales else None
+        losses = [_unscaled(one.detach().as_subclass(Tensor), s) for one, s in zip(givens, scales, strict=True)]
+        loss = torch.stack([one.reshape(()) for one in losses]).sum() if losses else None
+        again = self._gone_through_again()
+        if again is not None:
+            again.givens += givens
+            again.nodes += self._nodes
+            again.loss = None if loss is None or again.loss is None else again.loss + loss
+            return
+        forwards = [forward for forward in self.forwards if forward.outputs and _reached(forward)]
+        backward = Backward(
+            givens,
+            loss,
+            scale,
+            self.trace,
+            forwards,
+            per_sample=self.observed,
+            nodes=self._nodes,
+            decisions=self._decisions,
+        )
+        for call in backward.calls:
+            call.fresh = False
+        self.backwards.append(backward)
+        self.seen_eval = self.seen_eval or not all(forward.training for forward in backward.forwards)
+
+    def _gone_through_again(self) -> Backward | None:
+        """Return the one earlier backward whose forwards this one has gone through, and no other, or None."""
+        touched = [backward for backward in self.backwards if any(call.fresh for call in backward.calls)]
+        for backward in touched:
+            for call in backward.calls:
+                call.fresh = False
+        fresh = any(call.fresh for forward in self.forwards for call in forward.calls)
+        return touched[0] if len(touched) == 1 and not fresh else None
 
     @property
     def _elsewhere(self) -> bool:
@@ -405,6 +541,11 @@ class Capture:
         return [None if p.grad is None else _dense(p.grad.detach()).clone() for p in self.parameters]
 
 
+def versions_of(parameters: Sequence[nn.Parameter]) -> list[int]:
+    """Return the numbers that tell whether parameters have been written to."""
+    return [parameter._version for parameter in parameters]
+
+
 def _grown_axis(shape: torch.Size, wider: Sequence[int], samples: int) -> int | None:
     """Return the one axis that grew by a sample's share when the batch grew by a sample."""
     if len(shape) != len(wider):
@@ -433,6 +574,34 @@ class _Entry:
     buffers: dict[str, Tensor] = field(default_factory=dict)
 
 
+class _Removable(Protocol):
+    def remove(self) -> None: ...
+
+
+def is_compiled_in_place(module: nn.Module) -> bool:
+    """Whether ``module.compile()`` was called: hooks on it would be compiled in."""
+    return getattr(module, "_compiled_call_impl", None) is not None
+
+
+class _AroundCompiled:
+    """Stands around the compiled call of a module that was compiled in place; copies of the module leave it behind."""
+
+    def __init__(self, root: nn.Module, before: Callable[..., Any], after: Callable[..., Any]) -> None:
+        self._root, self._before, self._after = root, before, after
+        self._compiled: Callable[..., Any] = root._compiled_call_impl  # type: ignore[assignment]
+        root._compiled_call_impl = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._before(self._root, args, kwargs)
+        output = self._compiled(*args, **kwargs)
+        followed = self._after(self._root, args, kwargs, output)
+        return output if followed is None else followed
+
+    def remove(self) -> None:
+        if self._root._compiled_call_impl is self:
+            self._root._compiled_call_impl = self._compiled
+
+
 class _Hook:
     """A hook that vanishes when its module is copied or pickled: copies are not watched."""
 
@@ -454,6 +623,16 @@ def _is_transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def _has_units_first(module: nn.Module, before: bool) -> bool:
+    """Whether units are counted by axis 1 rather than the last one in what a module returns, and those after it."""
+    if isinstance(module, _UNITS_FIRST):
+        return True
+    return False if isinstance(module, nn.Linear | nn.LayerNorm | nn.Embedding | nn.RNNBase) else before
+
+
+_UNITS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
+
+
 def _magnitude(tensor: Tensor) -> Tensor:
     """Return the largest magnitude of a floating-point tensor: NaN or infinite where any of its values is."""
     return torch.linalg.vector_norm(tensor.detach().as_subclass(Tensor), torch.inf)
@@ -463,11 +642,10 @@ def _dense(tensor: Tensor) -> Tensor:
     return tensor.to_dense() if tensor.is_sparse else tensor
 
 
-def _summed(given: Any) -> Tensor | None:
-    """Return the sum of several scalar losses given to backward at once, None for anything else."""
-    if not isinstance(given, list | tuple) or not all(isinstance(t, Tensor) and t.numel() == 1 for t in given):
-        return None
-    return torch.stack([tensor.detach().as_subclass(Tensor).reshape(()) for tensor in given]).sum() if given else None
+def _scalars(given: Any) -> list[Tensor]:
+    """Return the scalar losses given to backward, none where anything else is among them."""
+    tensors = list(given) if isinstance(given, list | tuple) else [given]
+    return tensors if all(isinstance(tensor, Tensor) and tensor.numel() == 1 for tensor in tensors) else []
 
 
 def _unscaled(loss: Tensor, scale: Tensor | None) -> Tensor:
@@ -493,9 +671,9 @@ def _plain_leaves(root: nn.Module | None, owners: Sequence[Owner]) -> list[tuple
 _RESHAPES = ("ViewBackward0", "ReshapeAliasBackward0", "UnsafeViewBackward0")
 
 
-def _detached(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[int, ...]]:
+def _detached(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, tuple[int, ...]]:
     """Return inputs outside of any graph, and what their versions were."""
-    inputs = map_tensors(Tensor.detach, (args, kwargs))
+    inputs = map_tensors(plain, (args, kwargs))
     return inputs, tuple(tensor._version for tensor in tensors_in(inputs))
 
 

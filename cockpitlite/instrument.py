@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from cockpitlite.panel import Panel
 from cockpitlite.statistics import Statistic
+from cockpitlite.store import MOST_BINS
 
 Preset = Literal["economy", "business", "full"]
 
@@ -28,8 +29,39 @@ class Layered:
     values: Tensor | Sequence[float]
 
 
-Reading = Tensor | float | Layered
-Readings = Reading | Mapping[str, Reading]
+@dataclass(frozen=True)
+class Histogram:
+    """Exact counts per layer, int64 ``[layer, A]``, or ``[layer, A, B]`` for a joint histogram; the total is their sum.
+
+    ``edges`` are ascending and shared by all layers: one tensor ``[A + 1]``, or two, ``[A + 1]`` and ``[B + 1]``.
+    """
+
+    layers: Sequence[str]
+    counts: Tensor
+    edges: tuple[Tensor, ...]
+
+    def __post_init__(self) -> None:
+        shape = (len(self.layers), *(len(axis) - 1 for axis in self.edges))
+        if len(self.edges) not in (1, 2) or tuple(self.counts.shape) != shape:
+            raise ValueError(
+                f"a histogram of {len(self.layers)} layers with edges of lengths {[len(axis) for axis in self.edges]} "
+                f"has one or two axes and counts of shape {shape}; got counts of shape {tuple(self.counts.shape)}"
+            )
+        if shape[0] and self.counts[0].numel() > MOST_BINS:
+            raise ValueError(f"a histogram has at most {MOST_BINS} bins; got {self.counts[0].numel()}")
+
+
+@dataclass(frozen=True)
+class Provided:
+    """A reading that is defined where a ``condition`` on the device holds; elsewhere it is NaN, for a ``reason``."""
+
+    value: Tensor
+    condition: Tensor
+    reason: str
+
+
+Reading = Tensor | float | Layered | Histogram
+Readings = Reading | Provided | Mapping[str, Reading | Provided]
 
 
 class Instrument(ABC):
@@ -38,11 +70,11 @@ class Instrument(ABC):
     Without a panel its readings are recorded, and drawn only where another panel names them.
 
     The parameters of ``read`` are annotated with statistics (see :mod:`cockpitlite.statistics`), which are computed
-    once per tracked step however many instruments demand them. ``read`` returns a scalar tensor, a number or a
-    :class:`Layered`, stored under the instrument's name, or a mapping of reading names to these. It must not wait for
-    the device: no ``.item()``, no ``float(tensor)``, no branch on a tensor's value. It may raise
-    :class:`cockpitlite.statistics.Unavailable` with a reason for the user; any other error switches it off. ``healthy``
-    may give the panel a healthy range by optimizer family (``sgd``, ``momentum``, ``adam``).
+    once per tracked step however many instruments demand them. ``read`` returns a scalar tensor, a number, a
+    :class:`Layered` or a :class:`Histogram`, stored under the instrument's name, or a mapping of reading names to
+    these. It must not wait for the device: no ``.item()``, no ``float(tensor)``, no branch on a tensor's value. It may
+    raise :class:`cockpitlite.statistics.Unavailable` with a reason for the user; any other error switches it off.
+    ``healthy`` may give the panel a healthy range by optimizer family (``sgd``, ``momentum``, ``adam``).
     """
 
     panel: ClassVar[Panel | None] = None
@@ -83,6 +115,11 @@ class Instrument(ABC):
             found[name] = kind
         cls._demands = found
         return found
+
+    @classmethod
+    def applies_to(cls, model: nn.Module) -> bool:
+        """Whether a model has what is measured; a preset leaves the instrument out where not."""
+        return True
 
     @property
     def judges_previous(self) -> bool:

@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from cockpitlite.tree import tensors_in
 
 
 class Listener(Protocol):
@@ -26,20 +29,19 @@ def scale_of(loss: Tensor | None) -> Tensor | None:
 
 
 class _Scales:
-    """The factor that a GradScaler put on a loss, from its scaling until its backward."""
+    """The factors that GradScalers put on losses, as long as these are alive."""
 
     def __init__(self) -> None:
-        self._latest: tuple[weakref.ref[Tensor], Tensor] | None = None
+        self._known: Any = WeakIdKeyDictionary()
 
     def put(self, scaled: Any, scale: Tensor | None) -> None:
-        if isinstance(scaled, Tensor) and scale is not None:
-            self._latest = (weakref.ref(scaled), scale.detach().clone())
+        if scale is not None:
+            kept = scale.detach().clone()
+            for loss in tensors_in(scaled):
+                self._known[loss] = kept
 
     def of(self, loss: Tensor | None) -> Tensor | None:
-        latest = self._latest
-        if latest is None or loss is None or latest[0]() is not loss:
-            return None
-        return latest[1]
+        return None if loss is None else self._known.get(loss)
 
 
 _scales = _Scales()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cockpitlite.records import Backward
+from cockpitlite.records import Backward, Classified
 from cockpitlite.trace import Operation, Trace, walk
 
 _RESHAPES = {"view", "reshape", "flatten", "contiguous", "to", "float", "double", "clone", "unsqueeze", "squeeze"}
@@ -65,13 +65,14 @@ def sample_losses(backward: Backward, loss_fn: Any) -> Tensor:
     Raises Unseen with the reason where the loss cannot be divided among the samples.
     """
     samples = backward.samples
-    if samples is None or backward.loss is None or backward.given is None:
+    if samples is None or backward.loss is None or not backward.givens:
         raise Unseen("no scalar loss of a seen batch was given to backward()")
     with torch.no_grad():
         if backward.per_sample is not None:
             return _observed(backward, backward.per_sample, samples)
         try:
-            return _from_road(backward, samples)
+            parts = zip(backward.givens, backward.nodes, strict=True)
+            return torch.stack([_from_road(backward, given, node, samples) for given, node in parts]).sum(0)
         except Unseen:
             if loss_fn is None:
                 raise
@@ -80,11 +81,10 @@ def sample_losses(backward: Backward, loss_fn: Any) -> Tensor:
 
 def has_shared_term(backward: Backward) -> bool:
     """Whether the loss has a term besides those of samples that has a gradient: a penalty on the parameters."""
-    if backward.given is None or backward.trace is None:
+    if not backward.givens or backward.trace is None:
         return False
-    road = backward.trace.road_to(backward.given)
     known = {id(output) for forward in backward.forwards for output in forward.outputs}
-    for operation in road:
+    for operation in backward.trace.road_to(*backward.givens):
         foreign = [tensor for tensor in operation.inputs if id(tensor) not in known]
         if any(tensor.dim() == 0 and tensor.requires_grad and not tensor.is_leaf for tensor in foreign):
             return True
@@ -98,17 +98,20 @@ def _observed(backward: Backward, losses: Tensor, samples: int) -> Tensor:
     return losses
 
 
-def _from_road(backward: Backward, samples: int) -> Tensor:
-    given, trace = backward.given, backward.trace
-    assert given is not None and trace is not None and backward.loss is not None
+def _from_road(backward: Backward, given: Tensor, node: Tensor | None, samples: int) -> Tensor:
+    """Divide one of the losses given to backward among the samples."""
+    trace = backward.trace
+    assert trace is not None
+    plain = given.detach().as_subclass(Tensor).reshape(())
+    loss = plain if backward.scale is None else plain / backward.scale
     if any(output is given for forward in backward.forwards for output in forward.outputs):
-        if backward.node is None:
+        if node is None:
             raise Unseen("the model returns its loss, and how it was computed inside could not be read")
-        return _checked(backward, backward.node, samples)
+        return _checked(loss, node, samples)
     road = trace.road_to(given)
     if not road:
-        if backward.node is not None:
-            return _checked(backward, backward.node, samples)
+        if node is not None:
+            return _checked(loss, node, samples)
         raise Unseen(
             "the loss was computed by functions that could not be followed; pass loss_fn=, or give the losses of the "
             "samples to optimizer.cockpit.observe()"
@@ -116,8 +119,8 @@ def _from_road(backward: Backward, samples: int) -> Tensor:
     reductions, tail = _split(backward, road)
     terms = [Term(op.results[0], _parts(op, trace, samples)) for op in reductions]
     weights = _weights([term.value for term in terms], tail, given)
-    scale = torch.ones_like(backward.loss) if backward.scale is None else backward.scale
-    value, losses, consistent = torch.zeros_like(backward.loss), None, None
+    scale = torch.ones_like(loss) if backward.scale is None else backward.scale
+    value, losses, consistent = torch.zeros_like(loss), None, None
     for reduction, term, weight in zip(reductions, terms, weights, strict=True):
         whole = term.parts.sum()
         value = value + weight / scale * whole
@@ -126,20 +129,19 @@ def _from_road(backward: Backward, samples: int) -> Tensor:
         right = _close(whole, term.value.as_subclass(Tensor).detach()) if reduction.untouched else whole == whole
         consistent = right if consistent is None else consistent & right
     assert losses is not None and consistent is not None
-    losses = losses + (backward.loss - value)  # what comes from no sample is shared by all
+    losses = losses + (loss - value)  # what comes from no sample is shared by all
     return torch.where(consistent, losses, torch.nan)
 
 
-def _checked(backward: Backward, node: Tensor, samples: int) -> Tensor:
+def _checked(loss: Tensor, node: Tensor, samples: int) -> Tensor:
     """Sum the elements read from the graph by sample, on the scale of the loss."""
-    assert backward.loss is not None
     if node.dim() == 0 or node.shape[0] != samples:
         raise Unseen(
             f"the loss has elements of shape {tuple(node.shape)} for {samples} samples, and which belong to which "
             "sample was not seen"
         )
     parts = node.flatten(1).sum(1) if node.dim() > 1 else node
-    return parts * (backward.loss * samples / parts.sum())
+    return parts * (loss * samples / parts.sum())
 
 
 def _split(backward: Backward, road: Sequence[Operation]) -> tuple[list[Operation], list[Operation]]:
@@ -257,11 +259,11 @@ def _was_batch_first(tensor: Tensor, trace: Trace, samples: int) -> bool:
 
 def _by_function(backward: Backward, loss_fn: Any, samples: int) -> Tensor:
     """Call the user's loss on one sample at a time, with the target found beside the output."""
-    assert backward.trace is not None and backward.loss is not None and backward.given is not None
+    assert backward.trace is not None and backward.loss is not None
     outputs = [output for forward in backward.forwards for output in forward.outputs if output.requires_grad]
     if len(outputs) != 1:
         raise Unseen("loss_fn= can be used where the model returns one tensor; it returned several")
-    road = backward.trace.road_to(backward.given)
+    road = backward.trace.road_to(*backward.givens)
     followed = {id(result) for operation in road for result in operation.results} | {id(outputs[0])}
     targets = [t for op in road for t in op.inputs if id(t) not in followed and t.dim() and t.shape[0] == samples]
     if not targets:
@@ -280,6 +282,51 @@ def _name(function: Any) -> str:
     return str(getattr(function, "__name__", "")).strip("_")
 
 
+# --- what a classifier was asked ---------------------------------------------------------------------------------
+
+
+def classified(backward: Backward) -> Classified | None:
+    """Return what the first classifying loss function of a backward was given, None where there was none."""
+    if backward.trace is None:
+        return None
+    for operation in backward.trace.road_to(*backward.givens):
+        reader = _CLASSIFIERS.get(operation.function)
+        found = None if reader is None else reader(operation)
+        if found is not None:
+            return found
+    return backward.decisions
+
+
+def _of_classes(operation: Operation) -> Classified | None:
+    bound = inspect.signature(operation.function).bind(*operation.args, **operation.kwargs)
+    bound.apply_defaults()
+    target = bound.arguments["target"]
+    if target.is_floating_point():
+        return None
+    logits = _plain(bound.arguments["input"])
+    flat = logits.movedim(1, -1).flatten(0, -2) if logits.dim() > 1 else logits.unsqueeze(0)
+    return Classified(flat, _plain(target).reshape(-1), bound.arguments["ignore_index"])
+
+
+def _of_switches(operation: Operation) -> Classified | None:
+    """Take every element of a multi-label loss as a choice between off and on."""
+    bound = inspect.signature(operation.function).bind(*operation.args, **operation.kwargs)
+    logits = _plain(bound.arguments["input"]).reshape(-1)
+    on = _plain(bound.arguments["target"]).reshape(-1) > 0.5
+    return Classified(torch.stack([torch.zeros_like(logits), logits], 1), on.long())
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.as_subclass(Tensor).detach()
+
+
+_CLASSIFIERS: dict[Callable[..., Any], Callable[[Operation], Classified | None]] = {
+    functional.cross_entropy: _of_classes,
+    functional.nll_loss: _of_classes,
+    functional.binary_cross_entropy_with_logits: _of_switches,
+}
+
+
 # --- the autograd graph, read before the backward ------------------------------------------------------------------
 
 _PASSED = {"MulBackward0", "DivBackward0", "AliasBackward0", "ToCopyBackward0", "ViewBackward0", "CloneBackward0"}
@@ -294,15 +341,36 @@ def read_graph(loss: Tensor) -> Tensor | None:
     Their first axis is the one the function's input had before it was reshaped, where that was seen. Must be called
     before the backward, which frees what is read.
     """
-    node: Any = loss.grad_fn
-    while node is not None and node.name() in _PASSED:
-        parents = [parent for parent, _ in node.next_functions if parent is not None]
-        node = parents[0] if len(parents) == 1 else None
+    node = _loss_node(loss)
     reader = _READERS.get(node.name()) if node is not None else None
     if reader is None:
         return None
     with torch.no_grad():
         return _as_before_reshape(reader(node), node)
+
+
+def read_decisions(loss: Tensor) -> Classified | None:
+    """Return what a loss computed by one known function of classes was given, or None; before the backward."""
+    node = _loss_node(loss)
+    if node is None or node.name() not in ("NllLossBackward0", "NllLoss2DBackward0"):
+        return None
+    logits = node._saved_self
+    flat = logits.movedim(1, -1).flatten(0, -2) if logits.dim() > 1 else logits.unsqueeze(0)
+    return Classified(flat.detach(), node._saved_target.reshape(-1), _ignored_target(node))
+
+
+def _loss_node(loss: Tensor) -> Any:
+    """Return the node of the loss function, below the factors put on the loss."""
+    node: Any = loss.grad_fn
+    while node is not None and node.name() in _PASSED:
+        parents = [parent for parent, _ in node.next_functions if parent is not None]
+        node = parents[0] if len(parents) == 1 else None
+    return node
+
+
+def _ignored_target(node: Any) -> int:
+    ignored: int = node._saved_ignore_index
+    return ignored - _IGNORED if ignored >= _IGNORED // 2 else ignored
 
 
 def _as_before_reshape(elements: Tensor, node: Any) -> Tensor:
@@ -318,9 +386,7 @@ def _as_before_reshape(elements: Tensor, node: Any) -> Tensor:
 
 def _nll(node: Any) -> Tensor:
     log_probabilities, target = node._saved_self, node._saved_target
-    ignored = node._saved_ignore_index
-    ignored = ignored - _IGNORED if ignored >= _IGNORED // 2 else ignored
-    counted = target != ignored
+    counted = target != _ignored_target(node)
     index = target.where(counted, torch.zeros_like(target))
     losses = -log_probabilities.gather(1, index.unsqueeze(1)).squeeze(1)
     weight = node._saved_weight

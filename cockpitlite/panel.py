@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 Group = Literal["step size", "gradients", "curvature", "performance"]
 Scale = Literal["linear", "log"]
-Kind = Literal["curve", "parabola"]
+Kind = Literal["curve", "parabola", "histogram", "joint"]
 
 GROUPS: tuple[Group, ...] = ("step size", "gradients", "curvature", "performance")
 
@@ -22,7 +22,9 @@ class Panel:
     first reading as one that also has a value per layer. ``healthy`` is the shaded range, either end open as ``None``.
     ``marks`` are horizontal reference lines with their labels. ``ratio`` names a numerator and a denominator: where
     given, a smoothed curve is the ratio of the smoothed parts, never the smoothed ratio. ``kind`` is ``"parabola"`` for
-    a normalized step length, whose distribution is also drawn on the unit parabola.
+    a normalized step length, whose distribution is also drawn on the unit parabola; ``"histogram"`` for counts, drawn
+    over the steps as a heat map; ``"joint"`` for counts of two quantities, whose newest are drawn as one heat map, and
+    which ``axes`` names in the order of the counts' axes. Of these two kinds only the first reading is drawn.
     """
 
     title: str
@@ -36,6 +38,7 @@ class Panel:
     healthy: tuple[float | None, float | None] | None = None
     marks: tuple[tuple[float, str], ...] = ()
     ratio: tuple[str, str] | None = None
+    axes: tuple[str, str] | None = None
     help: str = ""
 
     def __post_init__(self) -> None:

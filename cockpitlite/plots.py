@@ -6,7 +6,7 @@ import contextlib
 import io
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,18 +19,20 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.legend_handler import HandlerBase
+from matplotlib.legend_handler import HandlerBase, HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.text import Text
+from numpy.typing import NDArray
 
+from cockpitlite import heat
 from cockpitlite.compare import Glance, glance, newest, number, plain_text
 from cockpitlite.diagnosis.words import percent
-from cockpitlite.panel import GROUPS, Group, Panel
+from cockpitlite.panel import GROUPS, Group, Kind, Panel
 from cockpitlite.reduction import in_bursts, nonfinite_steps, reduce_min_max, smooth
-from cockpitlite.store import Run, Steps, Values, load
+from cockpitlite.store import Histogram, Run, Steps, Values, load
 
 SUFFIXES: Final = (".png", ".pdf", ".svg")
 
@@ -66,6 +68,8 @@ FEW_JUMPS = 0.02  # ... where at most this share of its steps jumps
 HUGE = (
     1e300  # larger values are drawn here, and smaller ones than its inverse there: an axis has to end before floats do
 )
+HEATS = ("histogram", "joint")  # kinds of panels that are drawn as heat maps
+JOINT_BINS = 64  # along each axis of a joint histogram; neighbouring bins of finer ones are added
 BOWL = 1.6  # the gauge shows step lengths from -BOWL to BOWL and counts those beyond
 
 # These settings of matplotlib are global; they are set while a page is drawn and put back after it.
@@ -168,6 +172,17 @@ class _Readings:
             return _NO_LAYERS
         values = np.where(np.isfinite(values), _held(values), np.nan)
         return (steps, names, values) if len(names) > 1 else _NO_LAYERS
+
+    def columns(self, panel: Panel) -> heat.Columns:
+        """Return the histograms of a panel's first reading over the steps."""
+        name = panel.readings[0]
+        return heat.grown(heat.Columns(), self.run.each_histogram(name) if name in self.names else ())
+
+    def joint(self, panel: Panel) -> tuple[int, Histogram] | None:
+        """Return the newest joint histogram of a panel with its step, None where there is none to draw."""
+        name = panel.readings[0]
+        newest = self.run.newest_histogram(name) if name in self.names else None
+        return newest if newest is not None and heat.is_sound(newest[1], axes=2) else None
 
     def smoothed(self, panel: Panel, name: str, axis: _Axis) -> tuple[Steps, Values]:
         """Return the running mean of a reading, or the ratio of those of its parts where its panel names them.
@@ -283,7 +298,7 @@ def _page(run: Run) -> Figure:
         _fill(figure, block, places[group], readings)
     emptiest = min(upper, key=lambda group: (_height(places[group]), -columns[group]))
     _findings(figure, look, blocks[emptiest], max(_height(places[emptiest]), 1), rows)
-    _footer(figure)
+    _footer(figure, heats=any(panel.kind in HEATS for panel in panels))
     return figure
 
 
@@ -311,10 +326,10 @@ def _fill(figure: Figure, block: _Block, places: Sequence[_Place], readings: _Re
         block.words(figure, "no instrument of this group in this run")
     last_rows = {place.column: place.row for place in places}
     for place in places:
-        draw = _gauge if place.gauge else _curve
+        draw = _gauge if place.gauge else _DRAWN_AS[place.panel.kind]
         axes = block.axes(figure, place.row, place.column)
         draw(axes, place.panel, readings)
-        if place.row == last_rows[place.column] and not place.gauge and axes.lines:
+        if place.row == last_rows[place.column] and place.panel.kind != "joint" and not place.gauge and axes.has_data():
             axes.set_xlabel("step", size=5.5, labelpad=0.5, color=GREY)
 
 
@@ -374,9 +389,9 @@ def _findings(figure: Figure, look: Glance, block: _Block, taken: int, rows: int
         y -= line / 2
 
 
-def _footer(figure: Figure) -> None:
-    """Explain the signs that all charts share."""
-    signs: dict[str, Artist] = {
+def _footer(figure: Figure, *, heats: bool) -> None:
+    """Explain the signs that all charts share, and the colours of heat maps."""
+    signs: dict[str, Artist | tuple[Artist, ...]] = {
         "value": Line2D([], [], color=BLUE, alpha=0.4, linewidth=0.6),
         "smoothed": Line2D([], [], color=BLUE, linewidth=1.2),
         "layers, first (light) to last (dark)": _Bundle(),
@@ -386,9 +401,12 @@ def _footer(figure: Figure) -> None:
         "settings changed, or resumed": Line2D([], [], color=GREY, linewidth=0.7, linestyle=":"),
         "newest tenth of the steps": Patch(color=ORANGE, linewidth=0),
     }
+    if heats:
+        colours = _heat_colours("gradients")(np.linspace(0, 1, 5))
+        signs["share of the values in a bin, 1e−6 to 1"] = tuple(Patch(color=colour, linewidth=0) for colour in colours)
     width, _ = figure.get_size_inches()
     axes = _inches(figure, MARGIN, MARGIN - 0.06, width - 2 * MARGIN, FOOTER)
-    columns = len(signs) if width - 2 * MARGIN > WIDE else len(signs) // 2
+    columns = len(signs) if width - 2 * MARGIN > WIDE else math.ceil(len(signs) / 2)
     axes.legend(
         list(signs.values()),
         list(signs),
@@ -399,7 +417,7 @@ def _footer(figure: Figure) -> None:
         handlelength=1.8,
         columnspacing=1.4,
         borderaxespad=0,
-        handler_map={_Bundle: _BundleHandler()},
+        handler_map={_Bundle: _BundleHandler(), tuple: HandlerTuple(ndivide=None, pad=0)},
     )
 
 
@@ -434,9 +452,7 @@ def _curve(axes: Axes, panel: Panel, readings: _Readings) -> None:
     colours = dict(zip(drawn, (GROUP_COLOURS[panel.group], *FURTHER_COLOURS * len(drawn)), strict=False))
     values = [readings.series(name)[1] for name in drawn]
     axis = _limits(axes, panel, _finite(np.concatenate([*values, per_layer.ravel()])))
-    margin = max(readings.last_step, 1) * 0.015
-    axes.set_xlim(-margin, max(readings.last_step, 1) + margin)
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+    _steps_across(axes, readings)
     _surroundings(axes, panel, readings)
     _layer_lines(axes, steps, per_layer, log=axis.log)
     for name, colour in colours.items():
@@ -448,6 +464,13 @@ def _curve(axes: Axes, panel: Panel, readings: _Readings) -> None:
     if not any(len(_finite(part)) for part in (*values, per_layer)):
         _words(axes, "every value is NaN or infinite")
     _footnote(axes, panel, readings)
+
+
+def _steps_across(axes: Axes, readings: _Readings) -> None:
+    """Let a horizontal axis span all steps of the run."""
+    margin = max(readings.last_step, 1) * 0.015
+    axes.set_xlim(-margin, max(readings.last_step, 1) + margin)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
 
 
 def _line(axes: Axes, reading: tuple[Steps, Values], smoothed: tuple[Steps, Values], colour: str, axis: _Axis) -> None:
@@ -510,7 +533,7 @@ def _layer_lines(axes: Axes, steps: Steps, values: Values, *, log: bool) -> None
 
 
 def _surroundings(axes: Axes, panel: Panel, readings: _Readings) -> None:
-    """Shade the healthy range, draw the marks, and show where the settings changed."""
+    """Shade the healthy range, draw the marks, and show where the course turned."""
     low, high = axes.get_ylim()
     if panel.healthy is not None:
         below, above = panel.healthy
@@ -524,6 +547,11 @@ def _surroundings(axes: Axes, panel: Panel, readings: _Readings) -> None:
             box = {"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 0.2}
             style: dict[str, Any] = {"ha": "right", "va": "bottom", "size": 5, "color": GREY, "zorder": 6, "bbox": box}
             _text(axes, 0.995, value, label, transform=at, **style)
+    _turns(axes, readings)
+
+
+def _turns(axes: Axes, readings: _Readings) -> None:
+    """Show where the settings changed, or the run was resumed."""
     for step in readings.turns if len(readings.turns) <= MANY_TURNS else ():
         axes.axvline(step, color=GREY, linewidth=0.7, linestyle=":", zorder=1)
 
@@ -613,6 +641,79 @@ def _tick_label(value: float) -> str:
     factor = mantissa.removesuffix(".0")
     sign = {"1": "", "-1": "-"}.get(factor, rf"{factor}{{\times}}")
     return rf"${sign}10^{{{int(exponent)}}}$"
+
+
+# Histograms as heat maps
+
+
+def _heat_map(axes: Axes, panel: Panel, readings: _Readings) -> None:
+    """Draw the histograms of a panel over the steps."""
+    columns = readings.columns(panel)
+    shown = heat.picture(columns)
+    if not len(shown):
+        _title(axes, panel, "")
+        _words(axes, _absence(panel, readings))
+        return
+    _mesh(axes, panel, shown.steps, np.arange(len(shown.edges)), shown.shares)
+    _steps_across(axes, readings)
+    _turns(axes, readings)
+    _label_bins(axes.set_yticks, shown.edges)
+    newest = columns.counts[-1]
+    size = number(float(f"{heat.bound(newest, columns.edges, heat.TAIL):.2g}"))
+    _title(axes, panel, f"last {percent(heat.TAIL)} ≤ {size}".replace("-", "−"))
+    _footnote(axes, panel, readings)
+
+
+def _joint(axes: Axes, panel: Panel, readings: _Readings) -> None:
+    """Draw the newest joint histogram of a panel, its first quantity upwards."""
+    newest = readings.joint(panel)
+    if newest is None:
+        _title(axes, panel, "")
+        _words(axes, _absence(panel, readings))
+        return
+    step, shown = newest[0], heat.reduced(newest[1], JOINT_BINS)
+    upwards, across = shown.edges
+    shares = shown.counts / max(int(shown.counts.sum()), 1)
+    _mesh(axes, panel, np.arange(len(across)), np.arange(len(upwards)), shares)
+    _label_bins(axes.set_yticks, upwards)
+    _label_bins(axes.set_xticks, across)
+    if panel.axes is not None:
+        box = {"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 0.2}
+        at: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "bottom", "zorder": 6, "bbox": box}
+        _text(axes, 0.995, 0.02, f"up: {panel.axes[0]}, right: {panel.axes[1]}", size=5, color=GREY, **at)
+    _title(axes, panel, f"step {step:,}")
+    _footnote(axes, panel, readings)
+
+
+def _mesh(axes: Axes, panel: Panel, x: NDArray[Any], y: NDArray[Any], shares: Values) -> None:
+    """Draw shares ``[y, x]`` between the edges of bins; what is empty stays white. In a PDF it is an image."""
+    norm = LogNorm(heat.LEAST_SHARE, 1.0, clip=True)
+    hidden = np.ma.masked_where(~(shares > 0), shares)
+    axes.pcolormesh(x, y, hidden, cmap=_heat_colours(panel.group), norm=norm, rasterized=True, zorder=2)
+    axes.set_ylim(y[0], y[-1])
+    axes.tick_params(axis="y", labelsize=4.8)  # numbers of many signs must not reach into the chart to the left
+
+
+def _label_bins(set_ticks: Callable[..., Any], edges: Values) -> None:
+    found = heat.ticks(edges, 5)
+    set_ticks([place for place, _ in found], [_tick_label(float(f"{value:.2g}")) for _, value in found])
+
+
+def _heat_colours(group: Group) -> LinearSegmentedColormap:
+    """Return the colours of shares by their logarithm, from next to nothing to all."""
+    colour = GROUP_COLOURS[group]
+    decades = -math.log10(heat.LEAST_SHARE)
+    full, most = (1 + math.log10(share) / decades for share in (heat.FULL_SHARE, heat.MOST_SHARE))
+    stops = [(0.0, _tint(colour, 0.2)), (full, colour), (most, ORANGE), (1.0, ORANGE)]
+    return LinearSegmentedColormap.from_list(f"shares {group}", stops)
+
+
+_DRAWN_AS: Final[Mapping[Kind, Callable[[Axes, Panel, _Readings], None]]] = {
+    "curve": _curve,
+    "parabola": _curve,
+    "histogram": _heat_map,
+    "joint": _joint,
+}
 
 
 # The gauge of a normalized step length
@@ -719,7 +820,7 @@ def _absence(panel: Panel, readings: _Readings) -> str:
         if name in readings.reasons:
             return f"unavailable: {readings.reasons[name]}"
     if any(name in readings.names for name in panel.readings):
-        return "recorded as histograms, which this page does not draw"
+        return "no histogram to draw" if panel.kind in HEATS else "recorded as histograms, which a curve does not show"
     return "no value in this run"
 
 

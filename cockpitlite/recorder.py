@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cockpitlite.instrument import Layered, Reading
+from cockpitlite.instrument import Histogram, Layered, Reading
 from cockpitlite.panel import Panel
+from cockpitlite.store import Histogram as StoredHistogram
 from cockpitlite.store import RunWriter
 
 COMMIT_SECONDS = 0.4  # so that a killed process loses less than a second
@@ -27,13 +28,15 @@ COMMIT_SECONDS = 0.4  # so that a killed process loses less than a second
 class Check:
     """A promise that is tested on the device and judged on the host: all of ``passed`` must be true.
 
-    ``readings`` are unavailable where it is not, for a reason that ``explain`` words from the positions that failed.
+    ``readings`` are unavailable where it is not, for a reason that ``explain`` words from the positions that failed;
+    values that are ``kept`` are NaN there, and stay.
     """
 
     topic: str
     passed: Tensor
     explain: Callable[[list[int]], str]
     readings: set[str] = field(default_factory=set)
+    kept: bool = False
 
 
 @dataclass
@@ -47,21 +50,30 @@ class Block:
     readings: list[tuple[str, int, Reading]] = field(default_factory=list)
     scan: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
     spoilt: Tensor | None = None
-    checks: Sequence[Check] = ()
+    checks: list[Check] = field(default_factory=list)
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Label:
+    """What the numbers of a reading are: name and step, layers (None for a scalar), bins by axis of a histogram."""
+
+    name: str
+    step: int
+    layers: Sequence[str] | None = None
+    bins: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Shipment:
     """A block on its way: the numbers that come from the device in one host buffer, and those known already.
 
-    ``readings`` are names, steps and layers (None for a reading without), ``places`` what the scan looked at; no tensor
-    of the device is held.
+    ``places`` is what the scan looked at; no tensor of the device is held.
     """
 
     step: int
     seconds: float
-    readings: list[tuple[str, int, Sequence[str] | None]]
+    readings: list[_Label]
     places: list[tuple[str, str]]
     checks: Sequence[Check]
     buffer: Tensor
@@ -98,7 +110,7 @@ class Recorder:
     """
 
     def __init__(self, writer: RunWriter) -> None:
-        self.on_failed_check: Callable[[Check, str], None] = lambda check, reason: None
+        self.on_failed_check: Callable[[Check, list[int], str], bool] = lambda check, failed, reason: True
         self.on_alarm: Callable[[], None] = lambda: None
         self.failure: str | None = None
         self.closed = False
@@ -216,15 +228,17 @@ class Recorder:
         count = len(shipment.readings)
         dropped = self._judge(shipment, parts[count + (1 if shipment.places else 0) :])
         losses: list[tuple[int, float]] = []
-        for (name, step, layers), numbers in zip(shipment.readings, parts, strict=False):
-            if name in dropped:
+        for label, numbers in zip(shipment.readings, parts, strict=False):
+            if label.name in dropped:
                 continue
-            if name == "loss":
-                losses.append((step, float(numbers[0])))
-                continue
-            self._writer.reading(name, step, float(numbers[0]))
-            if layers is not None:
-                self._writer.layers(name, step, layers, numbers[1:])
+            if label.name == "loss":
+                losses.append((label.step, float(numbers[0])))
+            elif label.bins:
+                self._write_histogram(label, numbers)
+            else:
+                self._writer.reading(label.name, label.step, float(numbers[0]))
+                if label.layers is not None:
+                    self._writer.layers(label.name, label.step, label.layers, numbers[1:])
         self._writer.readings("loss", losses)
         if shipment.places:
             self._report_scan(shipment, parts[count])
@@ -237,6 +251,20 @@ class Recorder:
         if shipment.seconds:
             self._writer.clock(shipment.step, shipment.seconds)
 
+    def _write_histogram(self, label: _Label, numbers: NDArray[np.float64]) -> None:
+        """Write the sum over the layers and each layer; nothing where no element was finite, so that bins mean nothing.
+
+        float64 holds every count up to 2^53 exactly.
+        """
+        *edges, counts = np.split(numbers, np.cumsum([bins + 1 for bins in label.bins]))
+        if not all(np.isfinite(axis).all() and (np.diff(axis) > 0).all() for axis in edges):
+            return
+        layers = counts.astype(np.int64).reshape(-1, *label.bins)
+        axes = tuple(edges)
+        self._writer.histogram(label.name, label.step, StoredHistogram(layers.sum(axis=0), axes))
+        for layer, each in zip(label.layers or (), layers, strict=True):
+            self._writer.histogram(label.name, label.step, StoredHistogram(each, axes), layer)
+
     def _judge(self, shipment: _Shipment, parts: Sequence[NDArray[np.float64]]) -> set[str]:
         """Return the readings to leave out because what they rest on did not hold."""
         dropped: set[str] = set()
@@ -244,11 +272,11 @@ class Recorder:
             failed = [int(index) for index in np.flatnonzero(passed == 0.0)]
             if not failed:
                 continue
-            dropped |= check.readings
+            dropped |= set() if check.kept else check.readings
             if check.topic not in self._failed_topics:
-                self._failed_topics.add(check.topic)
                 reason = check.explain(failed)
-                self.on_failed_check(check, reason)
+                if self.on_failed_check(check, failed, reason):
+                    self._failed_topics.add(check.topic)
                 for name in sorted(check.readings):
                     self._writer.event(shipment.step, "unavailable", {"reading": name, "reason": reason})
         return dropped
@@ -279,8 +307,8 @@ def _shipped(block: Block) -> _Shipment:
         else:
             parts.append(np.concatenate([np.atleast_1d(np.asarray(member, dtype=np.float64)) for member in members]))
     buffer = torch.cat(sent) if sent else torch.zeros(0, dtype=torch.float64)
-    layout = [(name, at, r.layers if isinstance(r, Layered) else None) for name, at, r in block.readings]
-    shipment = functools.partial(_Shipment, block.step, block.seconds, layout, list(block.scan), block.checks)
+    labels = [_label(name, step, reading) for name, step, reading in block.readings]
+    shipment = functools.partial(_Shipment, block.step, block.seconds, labels, list(block.scan), block.checks)
     if device.type != "cuda":
         return shipment(buffer.cpu(), None, parts)
     host = torch.empty(buffer.shape, dtype=buffer.dtype, pin_memory=True)
@@ -290,7 +318,15 @@ def _shipped(block: Block) -> _Shipment:
     return shipment(host, arrived, parts)
 
 
+def _label(name: str, step: int, reading: Reading) -> _Label:
+    if isinstance(reading, Histogram):
+        return _Label(name, step, reading.layers, tuple(len(axis) - 1 for axis in reading.edges))
+    return _Label(name, step, reading.layers if isinstance(reading, Layered) else None)
+
+
 def _members(reading: Reading) -> list[Any]:
+    if isinstance(reading, Histogram):
+        return [*reading.edges, reading.counts]
     return [reading.total, reading.values] if isinstance(reading, Layered) else [reading]
 
 

@@ -21,12 +21,14 @@ class Wish:
 
     ``calls``: inputs and output gradients of modules. ``forwards``: what a re-evaluation of the root module needs.
     ``gradient``: a copy of the gradient before anything clips it. ``scan``: the largest magnitudes on the way.
+    ``activations``: how layers' outputs are distributed.
     """
 
     calls: bool = False
     forwards: bool = False
     gradient: bool = False
     scan: bool = False
+    activations: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Call:
     gradients: list[Tensor | None]
     backwards: list[int | None]
     axes: tuple[int | None, ...]
+    fresh: bool = False  # whether a gradient has arrived since the last backward was recorded
 
     @property
     def arrived(self) -> bool:
@@ -110,12 +113,29 @@ class Call:
         return self.versions == tuple(tensor._version for tensor in tensors_in((self.args, self.kwargs)))
 
 
+@dataclass(frozen=True)
+class Activation:
+    """How the output of one call of a layer is distributed: sums over its ``count`` elements and of their squares.
+
+    ``alive`` tells which units are not 0 on all samples, ``[unit]``, and ``saturated`` how many elements are, each None
+    for layers of another kind.
+    """
+
+    count: int
+    total: Tensor
+    squares: Tensor
+    alive: Tensor | None
+    saturated: Tensor | None
+    dtype: torch.dtype
+
+
 @dataclass
 class Forward:
     """One grad-mode call of the root module: all that a re-evaluation needs, and the calls inside it.
 
     ``scanned`` are the largest magnitudes in its inputs and in what its layers returned, by what and which, in the
     order they were met, and ``spoilt`` the sample with a non-finite input (−1 for none), where that was asked for.
+    ``activations`` are by module name.
     """
 
     root: nn.Module
@@ -130,6 +150,7 @@ class Forward:
     calls: list[Call] = field(default_factory=list)
     scanned: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     spoilt: Tensor | None = None
+    activations: dict[str, list[Activation]] = field(default_factory=dict)
 
     def release(self) -> None:
         """Let go of what a graph hangs on: its hooks hold the calls, so nothing else would ever free it."""
@@ -142,26 +163,37 @@ class Forward:
         return self.versions == tuple(tensor._version for tensor in tensors_in((self.args, self.kwargs)))
 
 
+@dataclass(frozen=True)
+class Classified:
+    """Decisions between classes: ``logits`` ``[decision, class]``, ``targets`` ``[decision]``, the target ignored."""
+
+    logits: Tensor
+    targets: Tensor
+    ignored: int = -100
+
+
 @dataclass
 class Backward:
-    """One backward pass: the loss it started from, and the forwards whose outputs it went through.
+    """A backward pass, or several through the same forwards: where they started, and the forwards they went through.
 
-    ``loss`` is unscaled; ``given`` is the very tensor handed to backward, kept until the step ends. ``per_sample``
-    (``[sample]``, with mean ``loss``) is what the user gave. ``node`` holds elements proportional to the parts of the
-    loss, read from the autograd graph before it was freed; their order is sample-major.
+    ``loss`` is unscaled, the sum over all; ``givens`` are the very tensors handed to backward, kept until the step
+    ends. ``per_sample`` (``[sample]``, with mean ``loss``) is what the user gave. Two things are read from the autograd
+    graph before it is freed: for each of the ``givens``, ``nodes`` hold elements proportional to its parts, in
+    sample-major order, and ``decisions`` what a classifying loss was given.
     """
 
-    given: Tensor | None
+    givens: list[Tensor]
     loss: Tensor | None
     scale: Tensor | None
     trace: Trace | None
     forwards: list[Forward]
     per_sample: Tensor | None = None
-    node: Tensor | None = None
+    nodes: list[Tensor | None] = field(default_factory=list)
+    decisions: Classified | None = None
 
     def release(self) -> None:
         """Let go of the graph."""
-        self.given = self.trace = self.node = None
+        self.givens, self.nodes, self.decisions, self.trace = [], [], None, None
         for forward in self.forwards:
             forward.release()
 

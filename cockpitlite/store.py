@@ -10,6 +10,7 @@ import json
 import math
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,11 @@ from cockpitlite.panel import Panel
 SUFFIX = ".cockpit"
 APPLICATION_ID = 0x436B6C74  # "Cklt", so that a run file is told from any other SQLite database
 LIVE_SECONDS = 10.0  # a run whose writer has been silent for longer counts as ended
+KNOWN_AXES = 256  # edges whose ids a writer remembers; an instrument may choose new ones at every step
+ROWS = 1000  # histograms that are read at once
+MOST_BINS = 2**22  # of one histogram: 32 MiB of counts, which is all that reading one of a stranger's can cost
+_ALL_LAYERS = 0  # in place of the id of a layer
+_LAYER_ID = "CASE ?2 WHEN '' THEN 0 ELSE (SELECT id FROM layer WHERE name = ?2) END"
 
 Steps = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -73,9 +79,69 @@ def _create(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
+def _compact_histograms(db: sqlite3.Connection) -> None:
+    """Keep edges once, however many histograms share them, and counts compressed.
+
+    A row of the earlier table spelled its edges out, and was so long that it filled a page of its own.
+    """
+    db.execute("ALTER TABLE histogram RENAME TO spelled_histogram")
+    db.execute("CREATE TABLE axis (id INTEGER PRIMARY KEY, edges BLOB NOT NULL UNIQUE)")
+    db.execute("CREATE TABLE layer (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)")
+    db.execute(
+        "CREATE TABLE histogram (name INTEGER NOT NULL, layer INTEGER NOT NULL, step INTEGER NOT NULL, "
+        "first INTEGER NOT NULL, second INTEGER, counts BLOB NOT NULL, UNIQUE (name, layer, step))"
+    )
+    try:
+        for name, step, layer, edges, counts in db.execute("SELECT * FROM spelled_histogram"):
+            axes = [_axis(db, np.asarray(axis, dtype="<f8").tobytes()) for axis in json.loads(edges)]
+            key = _layer(db, layer) if layer else _ALL_LAYERS
+            _put_histogram(db, name, key, step, axes, np.frombuffer(counts, dtype="<i8"))
+    except (ValueError, TypeError) as error:
+        raise RunFileError(f"an older run file has a damaged histogram: {error}") from error
+    db.execute("DROP TABLE spelled_histogram")
+
+
+def _axis(db: sqlite3.Connection, edges: bytes) -> int:
+    """Return the id of edges, which are put where they are new."""
+    db.execute("INSERT OR IGNORE INTO axis (edges) VALUES (?)", (edges,))
+    return int(db.execute("SELECT id FROM axis WHERE edges = ?", (edges,)).fetchone()[0])
+
+
+def _layer(db: sqlite3.Connection, name: str) -> int:
+    """Return the id of a layer of histograms, which is put where it is new."""
+    db.execute("INSERT OR IGNORE INTO layer (name) VALUES (?)", (name,))
+    return int(db.execute("SELECT id FROM layer WHERE name = ?", (name,)).fetchone()[0])
+
+
+def _put_histogram(
+    db: sqlite3.Connection, name: int, layer: int, step: int, axes: Sequence[int], counts: NDArray[np.int64]
+) -> None:
+    first, second = (*axes, None)[:2]
+    row = (name, layer, step, first, second, _packed(counts))
+    db.execute("INSERT OR REPLACE INTO histogram VALUES (?, ?, ?, ?, ?, ?)", row)
+
+
+def _packed(counts: NDArray[np.int64]) -> bytes:
+    """Return counts compressed: all their lowest bytes first, then the next, up to the highest, which are mostly 0."""
+    planes = np.ascontiguousarray(counts, dtype="<i8").reshape(-1, 1).view(np.uint8).T
+    return zlib.compress(planes.tobytes(), 1)
+
+
+def _unpacked(packed: bytes, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Undo :func:`_packed`; ValueError where there are not as many counts, and never more memory than for these."""
+    size = 8 * math.prod(shape)
+    if size > 8 * MOST_BINS:
+        raise ValueError(f"it has more than {MOST_BINS:,} bins")
+    planes = zlib.decompressobj().decompress(packed, size + 1)
+    if len(planes) != size:
+        raise ValueError("it has too many or too few counts")
+    counts = np.frombuffer(planes, dtype=np.uint8).reshape(8, -1).T
+    return np.ascontiguousarray(counts).view("<i8").astype(np.int64).reshape(shape)
+
+
 # Step n turns version n into version n + 1; a new schema is a new function at the end. A migration runs inside one
 # transaction, so it must not call executescript, which commits.
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create,)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _compact_histograms)
 VERSION = len(MIGRATIONS)
 
 
@@ -138,6 +204,8 @@ class RunWriter:
             raise _unwritable(self.path, error) from error
         self._names: dict[str, int] = {name: key for key, name in self._db.execute("SELECT id, name FROM name")}
         self._layouts: dict[tuple[str, ...], int] = {}
+        self._axes: dict[bytes, int] = {}
+        self._layers: dict[str, int] = {}
 
     @property
     def last_step(self) -> int | None:
@@ -164,11 +232,17 @@ class RunWriter:
         self._db.execute("INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?)", row)
 
     def histogram(self, name: str, step: int, histogram: Histogram, layer: str | None = None) -> None:
-        """Put the counts of one step; ``layer=None`` is the histogram over all layers."""
-        edges = json.dumps([[float(edge) for edge in axis] for axis in histogram.edges])
-        counts = np.asarray(histogram.counts, dtype="<i8").tobytes()
-        row = (self._name(name), int(step), layer or "", edges, counts)
-        self._db.execute("INSERT OR REPLACE INTO histogram VALUES (?, ?, ?, ?, ?)", row)
+        """Put the counts of one step; ``layer=None`` is the histogram over all layers.
+
+        Raises ValueError where counts and edges do not fit together, or there are more bins than a file may hold.
+        """
+        counts = np.asarray(histogram.counts)
+        bins = tuple(len(axis) - 1 for axis in histogram.edges)
+        if counts.shape != bins or len(bins) not in (1, 2) or counts.size > MOST_BINS:
+            raise ValueError(f"the histogram {name!r} has counts of shape {counts.shape} for {bins} bins")
+        axes = [self._axis(axis) for axis in histogram.edges]
+        key = self._layer(layer) if layer else _ALL_LAYERS
+        _put_histogram(self._db, self._name(name), key, int(step), axes, counts)
 
     def event(self, step: int, kind: str, data: Mapping[str, Any], when: float | None = None) -> None:
         """Put an event; ``data`` must be plain data, and ``when`` is Unix time (now unless given)."""
@@ -201,7 +275,8 @@ class RunWriter:
         """Forget everything put since the last commit."""
         self._db.rollback()
         self._names = {name: key for key, name in self._db.execute("SELECT id, name FROM name")}
-        self._layouts.clear()
+        for known in (self._layouts, self._axes, self._layers):
+            known.clear()
 
     def close(self) -> None:
         """Commit and leave one plain file behind, without side files."""
@@ -225,6 +300,19 @@ class RunWriter:
             row = self._db.execute("SELECT id FROM layout WHERE layers = ?", (text,)).fetchone()
             self._layouts[layers] = int(row[0])
         return self._layouts[layers]
+
+    def _axis(self, edges: Values) -> int:
+        key = np.asarray(edges, dtype="<f8").tobytes()
+        if key not in self._axes:
+            if len(self._axes) >= KNOWN_AXES:
+                self._axes.clear()
+            self._axes[key] = _axis(self._db, key)
+        return self._axes[key]
+
+    def _layer(self, name: str) -> int:
+        if name not in self._layers:
+            self._layers[name] = _layer(self._db, name)
+        return self._layers[name]
 
 
 @dataclass(frozen=True)
@@ -315,20 +403,66 @@ class Run:
 
         Raises KeyError where this step has no such histogram.
         """
+        for found, histogram in self._histograms(name, layer, step, 1):
+            if found == step:
+                edges = histogram.edges
+                return histogram.counts, edges[0] if len(edges) == 1 else (edges[0], edges[1])
+        where = "" if layer is None else f" of layer {layer!r}"
+        raise KeyError(f"no histogram {name!r}{where} at step {step} in {self.path}")
+
+    def histograms(self, name: str) -> tuple[Steps, list[str]]:
+        """Return the steps (int64 ``[T]``, ascending) at which a reading has histograms, and the layers that have some.
+
+        The histogram over all layers is no layer. Raises KeyError for a name without histograms.
+        """
         with self._open() as db:
-            row = db.execute(
-                "SELECT edges, counts FROM histogram WHERE name = ? AND step = ? AND layer = ?",
-                (self._key(db, name), step, layer or ""),
-            ).fetchone()
-        if row is None:
-            where = "" if layer is None else f" of layer {layer!r}"
-            raise KeyError(f"no histogram {name!r}{where} at step {step} in {self.path}")
-        edges = tuple(np.asarray(axis, dtype=np.float64) for axis in json.loads(row[0]))
-        counts = np.frombuffer(row[1], dtype="<i8").astype(np.int64)
-        if len(edges) == 1:
-            return counts, edges[0]
-        first, second = edges
-        return counts.reshape(len(first) - 1, len(second) - 1), (first, second)
+            key = self._key(db, name)
+            steps = db.execute("SELECT DISTINCT step FROM histogram WHERE name = ? ORDER BY step", (key,)).fetchall()
+            layers = db.execute(
+                "SELECT layer.name FROM layer WHERE EXISTS "
+                "(SELECT 1 FROM histogram WHERE histogram.name = ? AND histogram.layer = layer.id) ORDER BY layer.id",
+                (key,),
+            ).fetchall()
+        if not steps:
+            raise KeyError(f"the reading {name!r} has no histograms in {self.path}")
+        return np.array([row[0] for row in steps], dtype=np.int64), [row[0] for row in layers]
+
+    def each_histogram(
+        self, name: str, layer: str | None = None, since: int | None = None
+    ) -> Iterator[tuple[int, Histogram]]:
+        """Yield every step with its histogram, in order; ``since`` leaves out the steps before it.
+
+        Raises KeyError for a name this run has no reading of.
+        """
+        start = -1 if since is None else since
+        while found := self._histograms(name, layer, start, ROWS):
+            yield from found
+            start = found[-1][0] + 1
+
+    def newest_histogram(self, name: str, layer: str | None = None) -> tuple[int, Histogram] | None:
+        """Return the last step with a histogram and that; None where there is none yet.
+
+        Raises KeyError for a name this run has no reading of.
+        """
+        with self._open() as db:
+            query = f"SELECT max(step) FROM histogram WHERE name = ?1 AND layer = {_LAYER_ID}"
+            step = db.execute(query, (self._key(db, name), layer or "")).fetchone()[0]
+        return None if step is None else self._histograms(name, layer, step, 1)[0]
+
+    def _histograms(self, name: str, layer: str | None, start: int, most: int) -> list[tuple[int, Histogram]]:
+        """Return the first histograms from a step on; those with the same edges hold the same array."""
+        with self._open() as db:
+            rows = db.execute(
+                f"SELECT step, first, second, counts FROM histogram WHERE name = ?1 AND layer = {_LAYER_ID} "
+                "AND step >= ?3 ORDER BY step LIMIT ?4",
+                (self._key(db, name), layer or "", start, most),
+            ).fetchall()
+            ids = {key for row in rows for key in row[1:3] if key is not None}
+            try:
+                axes = {key: _edges(db, key) for key in ids}
+                return [(step, _read_histogram(axes, keys, counts)) for step, *keys, counts in rows]
+            except (ValueError, TypeError, zlib.error) as error:
+                raise RunFileError(f"the run file {self.path} has a damaged histogram: {error}") from error
 
     def events(self, kind: str | None = None) -> list[Event]:
         """Return what happened, in order; ``kind`` keeps one kind only."""
@@ -366,6 +500,18 @@ class Run:
             known = ", ".join(row[0] for row in db.execute("SELECT name FROM name ORDER BY name")) or "nothing yet"
             raise KeyError(f"no reading {name!r} in {self.path}; it has: {known}")
         return int(row[0])
+
+
+def _edges(db: sqlite3.Connection, key: int) -> Values:
+    row = db.execute("SELECT edges FROM axis WHERE id = ?", (key,)).fetchone()
+    if row is None:
+        raise ValueError("it has no edges")
+    return np.frombuffer(row[0], dtype="<f8").astype(np.float64)
+
+
+def _read_histogram(axes: Mapping[int, Values], keys: Sequence[int | None], packed: bytes) -> Histogram:
+    edges = tuple(axes[key] for key in keys if key is not None)
+    return Histogram(_unpacked(packed, tuple(len(axis) - 1 for axis in edges)), edges)
 
 
 def load(path: str | Path) -> Run:

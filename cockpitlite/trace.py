@@ -55,9 +55,9 @@ class Trace:
         self.closed = True
         self.operations.clear()
 
-    def road_to(self, loss: Tensor) -> list[Operation]:
-        """Return the operations that ``loss`` was computed by, in order."""
-        wanted = {id(loss)}
+    def road_to(self, *losses: Tensor) -> list[Operation]:
+        """Return the operations that ``losses`` were computed by, in order."""
+        wanted = {id(loss) for loss in losses}
         road: list[Operation] = []
         for operation in reversed(self.operations):
             if any(id(result) in wanted for result in operation.results):
@@ -78,9 +78,11 @@ class Trace:
             followed._traces = (*(trace for trace in followed._traces if not trace.closed), self)
         return followed
 
-    def _note(self, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], result: Any) -> Any:
-        """Note one call, and return its result followed."""
-        if self.closed or function in get_default_nowrap_functions() or function in _UNNOTED:
+    def _note(
+        self, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], result: Any, target: Tensor | None
+    ) -> Any:
+        """Note one call, and return its result followed; ``target`` is what it wrote to, as it was."""
+        if self.closed or function in get_default_nowrap_functions() or _called(function) in _UNNOTED:
             return result
         followed = map_tensors(self._followed, result)
         results = (
@@ -88,23 +90,50 @@ class Trace:
         )  # written to in place
         if results:
             versions = tuple(tensor._version for tensor in results)
-            self.operations.append(Operation(function, tuple(args), dict(kwargs), results, versions))
+            noted = tuple(args) if target is None else (target, *args[1:])
+            self.operations.append(Operation(function, noted, dict(kwargs), results, versions))
         return followed
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """Return a tensor outside of any graph, and no longer followed."""
+    unfollowed = tensor.as_subclass(Tensor) if isinstance(tensor, FollowedTensor) else tensor
+    return unfollowed.detach()
 
 
 def walk(road: list[Operation], values: dict[int, Tensor]) -> None:
     """Call the operations of a road again; ``values`` maps the identity of a noted tensor to its new value."""
 
-    def current(tensor: Tensor) -> Tensor:
-        return values.get(id(tensor), tensor)
-
     for operation in road:
+        writes = _writes(operation.function)
+
+        def current(tensor: Tensor, writes: bool = writes) -> Tensor:
+            known = values.get(id(tensor))
+            if known is not None:
+                return known
+            return tensor.detach().clone() if writes and not tensor.requires_grad else tensor
+
         args = map_tensors(current, operation.args)
         kwargs = map_tensors(current, dict(operation.kwargs))
         with torch._C.DisableTorchFunctionSubclass():
             result = operation.function(*args, **kwargs)
         if result is not None:
             values.update((id(noted), new) for noted, new in zip(operation.results, tensors_in(result), strict=True))
+
+
+def _writes(function: Callable[..., Any]) -> bool:
+    """Whether a function writes to one of its arguments: in place, or to running statistics."""
+    name = _called(function)
+    in_place = name.endswith("_") and not name.endswith("__")
+    return in_place or name in _WRITERS
+
+
+def _called(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", ""))
+
+
+_WRITERS = {"__iadd__", "__isub__", "__imul__", "__itruediv__", "__idiv__", "__ipow__", "__setitem__"}
+_WRITERS |= {"batch_norm", "instance_norm"}
 
 
 class FollowedTensor(Tensor):
@@ -119,12 +148,15 @@ class FollowedTensor(Tensor):
     ) -> Any:
         """Call the function as on plain tensors, then note it."""
         kwargs = kwargs or {}
+        target = None
+        if _writes(func) and args and type(args[0]) is Tensor:
+            target = args[0].detach().clone()
         with torch._C.DisableTorchFunctionSubclass():
             result = func(*args, **kwargs)
         with contextlib.suppress(Exception):  # whatever goes wrong in noting, the loop gets its result
             followed = [tensor for tensor in tensors_in((args, kwargs)) if isinstance(tensor, FollowedTensor)]
             for trace in dict.fromkeys(trace for tensor in followed for trace in tensor._traces):
-                result = trace._note(func, args, kwargs, result)
+                result = trace._note(func, args, kwargs, result, target)
         return result
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -141,4 +173,4 @@ class FollowedTensor(Tensor):
 
 
 # Running a backward is not a step on the road; and properties without a gradient are not worth keeping.
-_UNNOTED = frozenset({Tensor.backward, Tensor.register_hook, Tensor.retain_grad})
+_UNNOTED = frozenset({"backward", Tensor.register_hook.__name__, Tensor.retain_grad.__name__})

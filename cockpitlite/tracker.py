@@ -11,22 +11,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cockpitlite.axes import shapes_with_one_more
-from cockpitlite.hooks import Capture, Owner, attach_to_steps
-from cockpitlite.instrument import Instrument
+from cockpitlite.hooks import CallRecorder, Capture, Meter, Owner, attach_to_steps, is_compiled_in_place, versions_of
+from cockpitlite.instrument import Instrument, Provided
+from cockpitlite.meters import Meters
 from cockpitlite.plan import Plan, Program, work_out
+from cockpitlite.precision import widest
 from cockpitlite.recorder import Block, Check, Recorder
 from cockpitlite.records import Wish
-from cockpitlite.replay import NotReplayable, loss_gradient
+from cockpitlite.replay import NotReplayable, bare, loss_gradient
 from cockpitlite.schedule import Budget, Schedule, on_diagnosis_schedule
-from cockpitlite.statistics import Line, Origin, Step, Supply, Unavailable, Want
+from cockpitlite.statistics import Line, Memory, Origin, Step, Supply, Unavailable, Want
+from cockpitlite.statistics.families import is_generic
 from cockpitlite.statistics.line import line_of
 from cockpitlite.statistics.loss import BatchLoss
-from cockpitlite.statistics.samples import accounted, is_generic
-from cockpitlite.statistics.step import norms, widest
+from cockpitlite.statistics.samples import accounted
+from cockpitlite.statistics.step import norms
 
 _RECORDED_SETTINGS = ("momentum", "betas", "weight_decay", "dampening", "nesterov", "eps", "alpha", "maximize")
 
@@ -49,24 +53,36 @@ class Watched:
 
     @property
     def hooked(self) -> nn.Module | None:
-        """The module whose calls are seen: none where the model itself was compiled in place."""
-        unhookable = self.model is None or is_compiled_in_place(self.model)
-        return None if unhookable or isinstance(self.model, torch.jit.ScriptModule) else self.model
+        """The module whose calls are seen: none where the model is a script."""
+        return None if isinstance(self.model, torch.jit.ScriptModule) else self.model
+
+    @property
+    def unseen(self) -> bool:
+        """Whether parts are compiled: hooks inside of them would be ignored, or compiled in and change the kernels."""
+        return self.model is not None and any(is_compiled(part) for part in self.model.modules())
 
     @property
     def owners(self) -> list[Owner]:
-        """The modules whose calls are recorded."""
-        return [] if self.hooked is None else owner_list(self.hooked, self.parameters)
+        """The modules whose calls are recorded as they are made."""
+        return [] if self.hooked is None or self.unseen else owner_list(self.hooked, self.parameters)
 
     @property
     def opaque(self) -> str:
         """Why per-sample gradients cannot be had, or nothing."""
-        parts = () if self.model is None else self.model.modules()
-        compiled = any(is_compiled_in_place(part) or hasattr(part, "_orig_mod") for part in parts)
         return (
-            "torch.compile'd modules are not looked into, so their per-sample gradients are not seen"
-            if compiled
+            "the modules of a scripted model cannot be looked into, so their per-sample gradients are not seen"
+            if self.model is not None and self.hooked is None
             else ""
+        )
+
+    def recorder(self) -> CallRecorder | None:
+        """Return what records calls where a batch is evaluated again."""
+        if self.hooked is None:
+            return None
+        root = bare(self.hooked)
+        device = self.parameters[0].device
+        return CallRecorder(
+            root, owner_list(root, self.parameters), device, self.batch_dim, shapes_with_one_more, Meter()
         )
 
 
@@ -78,6 +94,7 @@ class _Snapshot:
     clipped: list[Tensor] | None
     missing: list[bool]
     groups: list[dict[str, Any]]
+    versions: list[int]
 
 
 def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -125,17 +142,22 @@ class Tracker:
         self._counts: dict[str, int] = {}
         self._measured: set[str] = set()
         self._missing: list[bool] | None = None
+        self._dtypes: dict[str, str] = {}
         self._structure: dict[str, Any] = {}
         self._settings: list[dict[str, Any]] | None = None
         self._held_parameters = sum(len(group["params"]) for group in watched.optimizer.param_groups)
         self._generator = torch.Generator().manual_seed(0)
+        self._memory = Memory()
+        self._foreign: frozenset[int] = frozenset()
+        self._device_generator = torch.Generator(watched.parameters[0].device).manual_seed(0)
         self._started = self._step_began = time.perf_counter()
         self._watching = 0.0
-        self._costs: list[tuple[float, float]] = []
+        self._meters = Meters(watched.parameters[0].device)
         if watched.opaque:
             self.reasons["contributions"] = watched.opaque
         wants_origin = any(Origin in instrument.demands().values() for instrument in self.instruments)
         self._origin = [p.detach().clone() for p in watched.parameters] if wants_origin else None
+        self._again = watched.recorder()
         self.capture = self._new_capture()
         self._handles = attach_to_steps(
             watched.optimizer, self._before_step, self._leave_step, lambda: self.capture.aborted
@@ -158,7 +180,8 @@ class Tracker:
 
     def _new_capture(self) -> Capture:
         watched = self.watched
-        return Capture(watched.hooked, watched.owners, watched.parameters, watched.batch_dim, shapes_with_one_more)
+        owners = None if watched.unseen else watched.owners
+        return Capture(watched.hooked, owners, watched.parameters, watched.batch_dim, shapes_with_one_more)
 
     def _adopt_parameters(self) -> None:
         """Watch the parameters that the optimizer has been given since."""
@@ -172,8 +195,9 @@ class Tracker:
         if self._origin is not None:
             self._origin = [origins.get(id(p), p.detach()).clone() for p in parameters]
         self.capture.close()
+        self._again = self.watched.recorder()
         self.capture = self._new_capture()
-        self._line, self._missing = None, None
+        self._line, self._missing, self._foreign = None, None, frozenset()
         self._held.pop("contributions", None)
 
     def close(self) -> None:
@@ -233,6 +257,7 @@ class Tracker:
                 clipped=None if closure else [_dense(p, g) for p, g in zip(parameters, gradients, strict=True)],
                 missing=[g is None for g in gradients],
                 groups=[_plain_settings(group) for group in self.watched.optimizer.param_groups],
+                versions=versions_of(parameters),
             )
 
     @_guarded
@@ -268,21 +293,29 @@ class Tracker:
         if plan.diagnosis or step.missing != self._missing:
             self._note_structure(step)
         self._note_settings(step)
+        self._note_dtypes(step)
         program = self._program(plan)
         supply = Supply(step, program.wants)
         block = Block(self.step, seconds=time.perf_counter() - self._started)
         self.capture.busy = True
         try:
-            block.checks = self._check(step, program.wants)
-            for instrument in program.due:
-                self._read(instrument, supply, block)
-            if not any(name == "loss" and at == self.step for name, at, _ in block.readings):
-                self._read_loss(supply, block)
-            block.scan, block.spoilt = step.scan, _spoilt(step)
-            self._line = line_of(supply) if plan.judged else None
+            with torch.autocast(step.start[0].device.type, enabled=False):  # the user's step may stand inside of one
+                self._read_all(program, supply, block)
+                self._line = line_of(supply) if plan.judged else None
         finally:
             self.capture.busy = False
+        self._remark(step)
         self.recorder.block(block)
+
+    def _read_all(self, program: Program, supply: Supply, block: Block) -> None:
+        """Read what is due, after the checks that it rests on."""
+        step = supply.step
+        block.checks = self._check(step, program.wants)
+        for instrument in program.due:
+            self._read(instrument, supply, block)
+        if not any(name == "loss" and at == self.step for name, at, _ in block.readings):
+            self._read_loss(supply, block)
+        block.scan, block.spoilt = step.scan, _spoilt(step)
 
     def _seen_step(self, snapshot: _Snapshot) -> Step:
         """Put together what was seen of the step that has just been taken."""
@@ -290,6 +323,8 @@ class Tracker:
         parameters = watched.parameters
         signs = _signs(watched.optimizer, parameters)
         copies = capture.gradient
+        if snapshot.clipped is None and not capture.evaluated_again:  # a closure called once: nothing came after it
+            snapshot.clipped = [_dense(p, p.grad) for p in parameters]
         if copies is None:  # gradients that were set without a backward we could hear
             copies = [None] * len(parameters) if snapshot.clipped is None else [*snapshot.clipped]
         if capture.stale is not None:
@@ -302,13 +337,21 @@ class Tracker:
             value = value if scale is None else value / scale
             gradient.append(-value if sign < 0 else value)
         now = [p.detach() for p in parameters]
+        moved = capture.versions not in (None, snapshot.versions)
+        reasons = self.reasons
+        if moved and capture.values is None:
+            capture.keeps_values = True
+            reasons = {**reasons, "replay": _MOVED, "contributions": _MOVED}
         step = Step(
             index=self.step,
             names=watched.names,
             parameters=parameters,
             missing=missing,
+            frozen=[not parameter.requires_grad for parameter in parameters],
             signs=signs,
             start=snapshot.start,
+            evaluated=snapshot.start if capture.values is None else capture.values,
+            moved=moved,
             displacement=list(torch._foreach_sub(now, snapshot.start)),
             gradient=gradient,
             clipped=snapshot.clipped,
@@ -317,8 +360,15 @@ class Tracker:
             origin=self._origin,
             line=self._line,
             groups=snapshot.groups,
-            costs={"share": self.cost_share, "interval": self.interval},
-            reasons=self.reasons,
+            generator=self._device_generator,
+            optimizer=watched.optimizer,
+            memory=self._memory,
+            recorder=self._again,
+            unseen=watched.unseen,
+            meters=self._meters,
+            interval=self.interval,
+            reasons=reasons,
+            foreign=self._foreign,
             held=self._held,
             loss_fn=watched.loss_fn,
         )
@@ -351,7 +401,11 @@ class Tracker:
             return
         named: Mapping[str, Any] = readings if isinstance(readings, Mapping) else {instrument.name: readings}
         self._measured.update(named)
-        block.readings += [(name, at, reading) for name, reading in named.items()]
+        for name, reading in named.items():
+            if isinstance(reading, Provided):
+                block.checks.append(_condition(name, reading))
+                reading = torch.where(reading.condition, reading.value, torch.nan)
+            block.readings.append((name, at, reading))
         for check in block.checks:
             if any(kind.rests_on == check.topic for kind in demands.values()):
                 check.readings.update(named)
@@ -372,10 +426,10 @@ class Tracker:
     def _check(self, step: Step, wants: frozenset[Want]) -> list[Check]:
         """Test, on the first step that shows it, what the readings rest on."""
         checks: list[Check] = []
-        unknown = {"contributions", "replay"} - self._held.keys() - self.reasons.keys()
+        unknown = {"contributions", "replay"} - self._held.keys() - step.reasons.keys()
         if any(want.per_sample for want in wants) and "contributions" in unknown and step.backwards:
             with contextlib.suppress(Unavailable):  # the readings say so themselves
-                fits = accounted(step) <= 1
+                fits = self._accounted(step)
                 self._held["contributions"] = fits.all()
                 checks.append(Check("contributions", fits, functools.partial(_unaccounted, list(step.names))))
         if Want.FORWARD in wants and "replay" in unknown and step.backwards:
@@ -385,10 +439,24 @@ class Tracker:
                 checks.append(Check("replay", held, lambda _: _UNFAITHFUL))
         return checks
 
+    def _accounted(self, step: Step) -> Tensor:
+        """Tell for which parameters Σc_n = g; what does not fit is looked for around the modules that own it."""
+        fits = accounted(step) <= 1
+        if fits.device.type == "cpu" and self._look_around([int(index) for index in np.flatnonzero(~fits.numpy())]):
+            step.foreign = self._foreign
+            fits = accounted(step) <= 1
+        return fits
+
+    def _look_around(self, failed: list[int]) -> bool:
+        """Take parameters for ones that act outside of their modules too; False where they were taken for that."""
+        more = self._foreign | set(failed)
+        new, self._foreign = more != self._foreign, frozenset(more)
+        return new
+
     def _replays(self, step: Step) -> Tensor | None:
         """Tell whether evaluating the batch again where it was evaluated gives the same loss; None if it cannot be."""
         try:
-            again = [loss_gradient(backward, step.parameters, step.start)[0] for backward in step.backwards]
+            again = [loss_gradient(backward, step.parameters, step.evaluated)[0] for backward in step.backwards]
         except NotReplayable:
             return None
         except Exception as error:
@@ -402,9 +470,16 @@ class Tracker:
             held = held & ~(gap > tolerance * widest(backward.loss).abs().clamp(min=1e-3))
         return held
 
-    def failed_check(self, check: Check, reason: str) -> None:
-        """Stop computing what rests on a check that did not hold; called by the recorder's thread."""
+    def failed_check(self, check: Check, failed: list[int], reason: str) -> bool:
+        """Stop computing what rests on a check that did not hold; called by the recorder's thread.
+
+        Returns False where another way will be tried on the next tracked step.
+        """
+        if check.topic == "contributions" and self._look_around(failed):
+            self._held.pop(check.topic, None)
+            return False
         self.reasons[check.topic] = reason
+        return True
 
     def alarm(self) -> None:
         """Look at everything on the next step; called by the recorder's thread when a loss is not finite."""
@@ -450,6 +525,26 @@ class Tracker:
             self._structure = structure
             self.recorder.event(self.step, "parameters", structure)
 
+    def _remark(self, step: Step) -> None:
+        """Tell once what a user should know of how readings are made."""
+        for topic, remark in step.remarks.items():
+            if self._reported.get(f"remark {topic}") != remark:
+                self._reported[f"remark {topic}"] = remark
+                self.recorder.event(self.step, "remark", {"topic": topic, "text": remark})
+
+    def _note_dtypes(self, step: Step) -> None:
+        """Tell the number formats of the layers' outputs, when they change."""
+        seen = [forward.activations for backward in step.backwards for forward in backward.forwards]
+        found = {
+            name: str(call.dtype).removeprefix("torch.")
+            for noted in seen
+            for name, calls in noted.items()
+            for call in calls
+        }
+        if found and found != self._dtypes:
+            self._dtypes = found
+            self.recorder.event(self.step, "dtypes", found)
+
     def _note_settings(self, step: Step) -> None:
         """Tell when a hyperparameter other than the learning rate has changed."""
         for index, (old, new) in enumerate(zip(self._settings or [], step.groups, strict=False)):
@@ -460,8 +555,8 @@ class Tracker:
         self._settings = step.groups
 
     def _report_trouble(self) -> None:
-        if self.capture.trouble is not None:
-            error, self.capture.trouble = self.capture.trouble, None
+        if self.capture.meter.trouble is not None:
+            error, self.capture.meter.trouble = self.capture.meter.trouble, None
             self._stumbled(error)
         if self.capture.seen_eval and "eval_mode" not in self._reported:
             self._reported["eval_mode"] = ""
@@ -490,20 +585,12 @@ class Tracker:
     def _account(self, plan: Plan) -> None:
         """Note what the step took by itself and by being watched."""
         now = time.perf_counter()
-        watching, self.capture.seconds = self._watching + self.capture.seconds, 0.0
+        watching, self.capture.meter.seconds = self._watching + self.capture.meter.seconds, 0.0
         plain = max(0.0, now - self._step_began - watching)
         self._step_began, self._watching = now, 0.0
-        self._costs.append((plain, watching))
-        del self._costs[:-200]
+        self._meters.account(plain, watching)
         if isinstance(self.schedule, Budget):
             self.schedule.account(self.step - 1, plain, watching, plan.panel)
-
-    @property
-    def cost_share(self) -> float:
-        """Watching over everything, over the last 200 steps."""
-        plain = sum(cost[0] for cost in self._costs)
-        watching = sum(cost[1] for cost in self._costs)
-        return watching / (plain + watching) if plain + watching > 0 else 0.0
 
     @property
     def interval(self) -> float:
@@ -516,10 +603,18 @@ class Tracker:
         return -1.0 if all(group.get("maximize", False) for group in self.watched.optimizer.param_groups) else 1.0
 
 
+_MOVED = (
+    "the parameters were moved between the forward and the step, as SAM does; from the next tracked step on, the "
+    "batch is evaluated where it was"
+)
 _UNFAITHFUL = (
     "evaluating the batch again did not give the loss that was computed; the model or the loss depends on something "
     "besides its watched parameters, inputs and random numbers, or another optimizer has moved on in the meantime"
 )
+
+
+def _condition(name: str, reading: Provided) -> Check:
+    return Check(f"{name} is defined", reading.condition, lambda _: reading.reason, {name}, kept=True)
 
 
 def _unaccounted(names: list[str], failed: list[int]) -> str:
@@ -530,23 +625,18 @@ def _unaccounted(names: list[str], failed: list[int]) -> str:
     )
 
 
-def is_compiled_in_place(module: nn.Module) -> bool:
-    """Whether ``module.compile()`` was called: hooks on it would be compiled in."""
-    return getattr(module, "_compiled_call_impl", None) is not None
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a module is the wrapper of torch.compile, or was compiled in place."""
+    return hasattr(module, "_orig_mod") or is_compiled_in_place(module)
 
 
 def owner_list(model: nn.Module, parameters: Sequence[nn.Parameter]) -> list[Owner]:
-    """Return the modules whose calls have to be recorded: those that own a watched parameter themselves.
-
-    Nothing inside a compiled module is among them.
-    """
+    """Return the modules whose calls have to be recorded: those that own a watched parameter themselves."""
     wanted = {id(parameter) for parameter in parameters}
-    compiled = [part for part in model.modules() if is_compiled_in_place(part) or hasattr(part, "_orig_mod")]
-    hidden = {id(inner) for part in compiled for inner in part.modules()}
     return [
         Owner(module, name, is_generic(module))
         for name, module in model.named_modules()
-        if id(module) not in hidden and any(id(parameter) in wanted for parameter in module.parameters(recurse=False))
+        if any(id(parameter) in wanted for parameter in module.parameters(recurse=False))
     ]
 
 

@@ -74,7 +74,7 @@ class Curve:
 def figure(panel: Panel, readings: Readings, *, columns: int = COLUMNS, revision: str = "") -> go.Figure:
     """Return a panel's chart over steps; zoom and legend stay as they are while ``revision`` is the same."""
     drawn = [curve.reduced(columns) for curve in curves(panel, readings)]
-    return go.Figure(data=traces(panel, drawn), layout=_layout(panel, revision))
+    return go.Figure(data=traces(panel, drawn), layout=layout(panel, revision))
 
 
 def curves(panel: Panel, readings: Readings) -> list[Curve]:
@@ -86,10 +86,15 @@ def curves(panel: Panel, readings: Readings) -> list[Curve]:
     lines = [*_layer_curves(readings), *_main_curves(panel, readings), *_second_curves(panel, readings)]
     marked = [curve for curve in lines if curve.role in ("main", "second")]
     marks = [_nonfinite(panel, readings), *([_below(marked)] if panel.scale == "log" else [])]
-    events = [_events(kind, readings.events) for kind in EVENT_WORDS]
+    events = event_curves(readings)
     if panel.scale == "log":
         lines = [replace(line, values=np.where(line.values > 0, line.values, np.nan)) for line in lines]
     return [*events, *lines, *marks]
+
+
+def event_curves(readings: Readings) -> list[Curve]:
+    """Return the run's events as lines from the bottom of a chart to its top."""
+    return [_events(kind, readings.events) for kind in EVENT_WORDS]
 
 
 def headline(panel: Panel, readings: Readings) -> float | None:
@@ -250,7 +255,7 @@ def _marks(role: Literal["nonfinite", "below"], name: str, steps: Steps, words: 
 
 
 def _events(kind: str, events: tuple[Event, ...]) -> Curve:
-    """Draw each event of a kind as a line from the bottom of the chart to its top."""
+    """Draw each event of a kind as one line."""
     steps = np.array(sorted(event.step for event in events if event.kind == kind), dtype=np.int64)
     words = [f"{EVENT_WORDS[kind]} at step {step:,}" for step in steps.tolist()]
     return Curve(
@@ -314,7 +319,8 @@ def _event_colour(curve: Curve) -> str:
     return FAULT if curve.name == "nonfinite" else MUTED
 
 
-def _layout(panel: Panel, revision: str) -> dict[str, Any]:
+def layout(panel: Panel, revision: str) -> dict[str, Any]:
+    """Return the layout of a panel's chart over steps."""
     return {
         "template": go.layout.Template(),
         "uirevision": revision,

@@ -9,7 +9,7 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from cockpitlite.dashboard import figures, gauge, updates
+from cockpitlite.dashboard import figures, gauge, heatmaps, updates
 from cockpitlite.dashboard.readings import Readings
 from cockpitlite.dashboard.runs import Entry, OpenRun
 from cockpitlite.dashboard.text import number, shortened, steps_phrase
@@ -254,9 +254,8 @@ def _group(group: Group, cards: list[Component], identity: str) -> Component:
 
 def card(identity: str, index: int, panel: Panel, readings: Readings, unavailable: Mapping[str, str]) -> Component:
     """Return one panel: its name, its newest value, its charts, and what is to be said about them."""
-    charts = [
-        _graph("chart", index, identity, figures.figure(panel, readings, revision=identity)),
-    ]
+    draw = heatmaps.figure if panel.kind in heatmaps.KINDS else figures.figure
+    charts = [_graph("chart", index, identity, draw(panel, readings, revision=identity))]
     if panel.kind == "parabola":
         charts.insert(0, _graph("gauge", index, identity, gauge.figure(panel, readings, revision=identity)))
     head = [
@@ -284,6 +283,8 @@ def value(panel: Panel, readings: Readings) -> list[Component | str]:
     if panel.kind == "parabola":
         median = gauge.dial(panel, readings).median
         return [html.Span("–" if median != median else f"{median:.2f}".replace("-", "−"))]
+    if panel.kind in heatmaps.KINDS:
+        return [html.Span(heatmaps.headline(panel, readings))]
     newest = figures.headline(panel, readings)
     if newest is None:
         return []
@@ -301,17 +302,22 @@ def words(
 ) -> list[Component]:
     """Return what stands below a chart: why it is empty, what it leaves out, and the chart in a sentence."""
     view = view or updates.View()
-    empty = not any(len(readings.of(name)) for name in panel.readings)
+    heats = panel.kind in heatmaps.KINDS
+    empty = readings.newest is None if heats else not any(len(readings.of(name)) for name in panel.readings)
     reasons = [f"{name}: {unavailable[name]}" for name in panel.readings if name in unavailable]
     found = [html.P(f"Not available. {reason}", className="note") for reason in dict.fromkeys(reasons)]
     if empty and not found:
         found = [html.P("No value yet.", className="note")]
-    captions = [figures.caption(panel, readings, view.columns, view.window)]
+    if heats:
+        captions, sentence = [heatmaps.caption(panel, readings)], heatmaps.description(panel, readings)
+    else:
+        captions = [figures.caption(panel, readings, view.columns, view.window)]
+        sentence = figures.description(panel, readings)
     if panel.kind == "parabola":
         captions.insert(0, gauge.caption(panel, readings))
     if text := " · ".join(filter(None, captions)):
         found.append(html.P(text, className="caption"))
-    said = html.P(figures.description(panel, readings), className="unseen")
+    said = html.P(sentence, className="unseen")
     return [html.Div([*found, said], className="empty" if empty else "")]
 
 

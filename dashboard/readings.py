@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cockpitlite.heat import Columns, grown, is_sound
 from cockpitlite.panel import Panel
-from cockpitlite.store import Event, Run, Steps, Values
+from cockpitlite.store import Event, Histogram, Run, Steps, Values
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,21 @@ class Layers:
 
 NO_SERIES = Series(np.empty(0, np.int64), np.empty(0))
 NO_LAYERS = Layers(np.empty(0, np.int64), (), np.empty((0, 0)))
+NO_COLUMNS = Columns()
 
 
 @dataclass(frozen=True)
 class Readings:
-    """Everything a panel's chart is made from: its series by name, its layers, and the run's events."""
+    """Everything a panel's chart is made from: its series by name, its layers, and the run's events.
+
+    For histograms also their columns over the steps, and the newest one with its step.
+    """
 
     series: Mapping[str, Series] = field(default_factory=dict)
     layers: Layers = NO_LAYERS
     events: tuple[Event, ...] = ()
+    columns: Columns = NO_COLUMNS
+    newest: tuple[int, Histogram] | None = None
 
     def of(self, name: str) -> Series:
         """Return a series, empty where the run has no such reading yet."""
@@ -71,6 +78,7 @@ class RunReader:
         self._lock = threading.Lock()
         self._series: dict[str, Series] = {}
         self._layers: dict[str, Layers] = {}
+        self._columns: dict[str, Columns] = {}
         self._resumes = 0
 
     def read(self, panels: Sequence[Panel]) -> list[Readings]:
@@ -83,8 +91,14 @@ class RunReader:
 
     def _readings(self, panel: Panel, known: set[str], events: tuple[Event, ...]) -> Readings:
         series = {name: self._grown_series(name) for name in names_of(panel) if name in known}
-        layered = panel.layered and panel.readings[0] in known
-        return Readings(series, self._grown_layers(panel.readings[0]) if layered else NO_LAYERS, events)
+        name = panel.readings[0]
+        if panel.kind in ("histogram", "joint") and name in known:
+            columns = self._grown_columns(name) if panel.kind == "histogram" else NO_COLUMNS
+            newest = self.run.newest_histogram(name)
+            fits = newest is not None and is_sound(newest[1], axes=2 if panel.kind == "joint" else 1)
+            return Readings(series, NO_LAYERS, events, columns, newest if fits else None)
+        layered = panel.layered and name in known
+        return Readings(series, self._grown_layers(name) if layered else NO_LAYERS, events)
 
     def _forget_at_resume(self, events: tuple[Event, ...]) -> None:
         """Read all again after a resume, which may have replaced steps that were read."""
@@ -92,6 +106,7 @@ class RunReader:
         if resumes != self._resumes:
             self._series.clear()
             self._layers.clear()
+            self._columns.clear()
             self._resumes = resumes
 
     def _grown_series(self, name: str) -> Series:
@@ -113,6 +128,11 @@ class RunReader:
         if len(new.steps):
             self._layers[name] = _joined(old, new)
         return self._layers.get(name, old)
+
+    def _grown_columns(self, name: str) -> Columns:
+        old = self._columns.get(name, NO_COLUMNS)
+        self._columns[name] = grown(old, self.run.each_histogram(name, since=old.last + 1))
+        return self._columns[name]
 
 
 def _joined(old: Layers, new: Layers) -> Layers:

@@ -113,7 +113,15 @@ def panels(run: Run) -> list[Panel]:
 
 def _is_sound(panel: Panel) -> bool:
     """Whether every field is of its kind; JSON from a file can hold anything."""
-    texts = [panel.name, panel.title, panel.unit, panel.help, *panel.readings, *(panel.ratio or ("", ""))]
+    texts = [
+        panel.name,
+        panel.title,
+        panel.unit,
+        panel.help,
+        *panel.readings,
+        *(panel.ratio or ()),
+        *(panel.axes or ()),
+    ]
     numbers = [bound for bound in panel.healthy or (None, None) if bound is not None]
     for value, label in panel.marks:
         numbers.append(value)
@@ -122,7 +130,7 @@ def _is_sound(panel: Panel) -> bool:
         all(isinstance(text, str) for text in texts)
         and all(isinstance(value, int | float) for value in numbers)
         and (panel.healthy is None or len(panel.healthy) == 2)
-        and (panel.ratio is None or len(panel.ratio) == 2)
+        and all(pair is None or len(pair) == 2 for pair in (panel.ratio, panel.axes))
         and panel.scale in get_args(Scale)
         and panel.kind in get_args(Kind)
     )

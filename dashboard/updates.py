@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 from dash import Patch
 
-from cockpitlite.dashboard import figures, gauge
+from cockpitlite.dashboard import figures, gauge, heatmaps
 from cockpitlite.dashboard.figures import Curve, Window
 from cockpitlite.dashboard.readings import Readings
 from cockpitlite.panel import Panel
 
 WIDER = 1.5  # a chart that has become wider by this factor gets more points
-MOVING = ("x", "y", "hovertext", "mode", "marker")  # what of a trace changes as its run goes on
+MOVING = ("x", "y", "z", "hovertext", "mode", "marker")  # what of a trace changes as its run goes on
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,10 @@ class View:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a chart has been sent: each curve's last step by key, its pauses, the points added since it was reduced."""
+    """What a chart has been sent: each curve's last step by key, its pauses, the points added since it was reduced.
+
+    Of a heat map ``ends`` is its cursor (see :func:`~cockpitlite.dashboard.heatmaps.cursor`).
+    """
 
     ends: Mapping[str, int] = field(default_factory=dict)
     pauses: int = 0
@@ -49,6 +52,8 @@ class Shown:
 
 def shown(panel: Panel, readings: Readings, view: View | None = None) -> Shown:
     """Return what a chart shows once it has been sent whole."""
+    if panel.kind in heatmaps.KINDS:
+        return Shown(heatmaps.cursor(panel, readings), view=view or View())
     return _sent(figures.curves(panel, readings), 0, view or View())
 
 
@@ -61,7 +66,10 @@ def update(panel: Panel, readings: Readings, before: Shown, view: View) -> tuple
 
     New points are appended as they are. The curves are sent whole, reduced anew, when as many points were appended as
     the chart has columns, when curves appear, when a line breaks, and when a reduced chart is zoomed or made wider.
+    A heat map, whose size is bounded, is sent whole.
     """
+    if panel.kind in heatmaps.KINDS:
+        return _heat_map(panel, readings, before)
     curves = figures.curves(panel, readings)
     fresh = [curve.since(before.ends.get(curve.key, -1)) for curve in curves]
     added = before.added + max((len(curve) for curve in fresh if curve.role == "main"), default=0)
@@ -72,6 +80,19 @@ def update(panel: Panel, readings: Readings, before: Shown, view: View) -> tuple
     if not any(len(curve) for curve in fresh):
         return None, before
     return _appended(fresh), _sent(curves, added, before.view)
+
+
+def _heat_map(panel: Panel, readings: Readings, before: Shown) -> tuple[Patch | None, Shown]:
+    """Replace what a heat map shows, and the labels of its bins where these are others."""
+    after = replace(before, ends=heatmaps.cursor(panel, readings))
+    if after == before:
+        return None, before
+    patch = _coordinates(heatmaps.traces(panel, readings))
+    if after.ends["bins"] != before.ends.get("bins"):
+        for axis, labels in heatmaps.ticks(panel, readings).items():
+            for name, value in labels.items():
+                patch["layout"][axis][name] = value
+    return patch, after
 
 
 def update_gauge(panel: Panel, readings: Readings) -> Patch:

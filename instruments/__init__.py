@@ -10,6 +10,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from cockpitlite.instrument import Instrument
 
 PRESETS = ("economy", "business", "full")  # each holds the ones before it
@@ -31,8 +33,11 @@ def known() -> dict[str, type[Instrument]]:
 
 def choose(
     panel: str | type[Instrument] | Instrument | Iterable[str | type[Instrument] | Instrument],
+    model: nn.Module | None = None,
 ) -> list[Instrument]:
     """Return the instruments that a preset's name, an instrument's name, a class, an instance or a list of these mean.
+
+    A preset leaves out what does not apply to the ``model``.
 
     An instrument named twice is taken once, an instance before its class or name. Raises ValueError for an unknown
     name and TypeError for anything that is not an instrument.
@@ -44,13 +49,13 @@ def choose(
     items = [panel] if isinstance(panel, str | type | Instrument) else list(panel)
     chosen: dict[str, Instrument] = {}
     for item in items:
-        for instrument in _meant(item):
+        for instrument in _meant(item, model):
             if instrument.name not in chosen or isinstance(item, Instrument):
                 chosen[instrument.name] = instrument
     return list(chosen.values())
 
 
-def _meant(item: Any) -> list[Instrument]:
+def _meant(item: Any, model: nn.Module | None) -> list[Instrument]:
     from cockpitlite.instrument import Instrument
 
     if isinstance(item, Instrument):
@@ -61,7 +66,8 @@ def _meant(item: Any) -> list[Instrument]:
         raise TypeError(f"a panel is made of names, Instrument classes and Instrument instances; got {item!r}")
     if item in PRESETS:
         wanted = PRESETS[: PRESETS.index(item) + 1]
-        return [kind() for kind in known().values() if kind.preset in wanted]
+        kinds = [kind for kind in known().values() if kind.preset in wanted]
+        return [kind() for kind in kinds if model is None or kind.applies_to(model)]
     if item in known():
         return [known()[item]()]
     raise ValueError(

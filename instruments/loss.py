@@ -2,7 +2,7 @@
 
 from cockpitlite.instrument import Instrument, Readings
 from cockpitlite.panel import Panel
-from cockpitlite.statistics import BatchLoss, SampleLosses
+from cockpitlite.statistics import BatchLoss, SampleLosses, Unavailable
 
 
 class Loss(Instrument):
@@ -40,4 +40,6 @@ class LossStd(Instrument):
 
     def read(self, losses: SampleLosses) -> Readings:
         """Return the unbiased standard deviation; NaN for one sample."""
+        if len(losses.each) < 2:
+            raise Unavailable("the spread over samples is not defined for a batch of one", undefined=("loss_std",))
         return losses.variance.sqrt()

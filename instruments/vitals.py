@@ -1,15 +1,18 @@
-"""Whether the run is alive, and what watching it costs."""
+"""Whether the run is alive and how fast, and what watching it costs."""
+
+import math
 
 from cockpitlite.instrument import Instrument, Readings
 from cockpitlite.panel import Panel
-from cockpitlite.statistics import Costs, Scan
+from cockpitlite.statistics import BatchSize, Costs, Scan
 
 
 class Vitals(Instrument):
-    """The first non-finite value with its place, and the panel's own share of the time.
+    """The first non-finite value with its place, the panel's own share of the time, and the memory in use.
 
     Demanding the scan makes tracked steps look at every input, parameter, layer output, loss, gradient and update; the
-    first non-finite one becomes an event of the run. Costs one pass over the activations.
+    first non-finite one becomes an event of the run. ``memory`` is in bytes: on a GPU the most that tensors have taken,
+    else what the process holds. Costs one pass over the activations.
     """
 
     panel = Panel(
@@ -24,4 +27,29 @@ class Vitals(Instrument):
 
     def read(self, scan: Scan, costs: Costs) -> Readings:
         """Return the costs; what the scan found is told as an event."""
-        return {"cost_share": costs.share, "interval": costs.interval}
+        return {"cost_share": costs.share, "interval": costs.interval, "memory": costs.memory}
+
+
+class Throughput(Instrument):
+    """Samples per second, over the last 200 steps, watching included; and the GPU's ``joules_per_sample``.
+
+    Energy is NVML's count since the last tracked step, where there is an NVIDIA GPU and ``nvidia-ml-py`` is installed;
+    elsewhere there is no such reading. NaN on the first step. Free.
+    """
+
+    panel = Panel(
+        "Throughput",
+        "performance",
+        unit="samples/s",
+        readings=("samples_per_second",),
+        help="Samples that training passes through in a second, everything included.",
+    )
+    preset = "economy"
+    order = 91
+
+    def read(self, costs: Costs, batch: BatchSize) -> Readings:
+        """Return samples per second, and joules per sample where they can be known."""
+        readings: dict[str, float] = {"samples_per_second": batch.samples / costs.step_seconds}
+        if not math.isnan(costs.watts):
+            readings["joules_per_sample"] = costs.watts * costs.step_seconds / batch.samples
+        return readings

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy as early_cross_entropy
+from torch.utils.checkpoint import checkpoint
 
 Batch = tuple[Tensor, Tensor]
 
@@ -29,6 +30,16 @@ def cross_entropies(output, y: Tensor) -> Tensor:
     return F.cross_entropy(output, y, reduction="none")
 
 
+def split_at(choose: Callable[[object], Tensor]) -> Callable[..., tuple[Tensor, Callable[[Tensor], Tensor]]]:
+    """Split the loss off at the logits that ``choose`` takes from the output."""
+
+    def split(output: object, y: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        logits = choose(output)
+        return logits.flatten(), lambda vector: F.cross_entropy(vector.view_as(logits), y)
+
+    return split
+
+
 @dataclass(frozen=True)
 class Problem:
     """What is trained.
@@ -36,6 +47,10 @@ class Problem:
     ``sample_axis`` names the modules whose output has its samples elsewhere than on axis 0, ``without_samples`` those
     whose output has none: their parameters act through the module around them. ``interacting``: samples influence
     each other, or the loss's weight on one depends on the others. ``shared``: part of the loss flows through no sample.
+    ``scattered``: some module sees only some of the samples, or a parameter is used outside its own module, so that
+    each sample's part of the gradient is taken from its own loss; nothing may pass from sample to sample then.
+    ``logits`` returns the raw scores ``[item, class]`` and the labels ``[item]`` of a classification. ``split`` returns
+    the tensor at which the loss is convex and the loss as a function of it, where that is not the model's output.
     """
 
     name: str
@@ -48,6 +63,9 @@ class Problem:
     without_samples: tuple[str, ...] = ()
     interacting: bool = False
     shared: bool = False
+    scattered: bool = False
+    logits: Callable[..., Batch] | None = None
+    split: Callable[..., tuple[Tensor, Callable[[Tensor], Tensor]]] | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -387,7 +405,14 @@ def token_losses(output: Tensor, y: Tensor) -> Tensor:
 MLP = Problem("mlp", mlp, vectors(5, 4))
 CNN = Problem("cnn", cnn, images(2, 5, 3))
 RESIDUAL = Problem("residual", lambda: shaken(Residual()), images(2, 4, 3), interacting=True)
-TRANSFORMER = Problem("transformer", lambda: shaken(LanguageModel()), texts(5, VOCABULARY), token_loss, token_losses)
+TRANSFORMER = Problem(
+    "transformer",
+    lambda: shaken(LanguageModel()),
+    texts(5, VOCABULARY),
+    token_loss,
+    token_losses,
+    logits=lambda output, y: (output.flatten(0, 1), y.flatten()),
+)
 LSTM = Problem("lstm", lambda: shaken(Recurrent(batch_first=True)), sequences(4, 3, 3))
 LSTM_TIME_FIRST = Problem(
     "lstm-time-first", lambda: shaken(Recurrent(batch_first=False)), sequences(4, 3, 3), sample_axis={"lstm": 1}
@@ -406,6 +431,7 @@ DROPOUT_TRANSFORMER = Problem(
     token_loss,
     token_losses,
     interacting=True,
+    logits=lambda output, y: (output.flatten(0, 1), y.flatten()),
 )
 UNSTEADY = Problem("unsteady", lambda: shaken(Unsteady()), vectors(5, 4), interacting=True)
 FOLDED = Problem("folded", lambda: shaken(Folded(sample_major=True)), sequences(4, 3, 3))
@@ -581,6 +607,8 @@ RETURNING = [
         lambda output, y: output[0],
         lambda output, y: cross_entropies(output[1], y),
         _given_both,
+        logits=lambda output, y: (output[1], y),
+        split=split_at(lambda output: output[1]),
     ),
     Problem(
         "loss in a mapping",
@@ -589,5 +617,412 @@ RETURNING = [
         lambda output, y: output["loss"],
         lambda output, y: cross_entropies(output["logits"], y),
         _given_both,
+        logits=lambda output, y: (output["logits"], y),
+        split=split_at(lambda output: output["logits"]),
+    ),
+]
+
+# Further architectures ------------------------------------------------------------------------------------------------
+
+
+class UNet(nn.Module):
+    """One level down, one up, and the way across; a class for every pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU())
+        self.bottom = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
+        self.up = nn.ConvTranspose2d(4, 3, 2, stride=2)
+        self.head = nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        across = self.down(x)
+        below = self.bottom(F.max_pool2d(across, 2))
+        return self.head(torch.cat([across, F.relu(self.up(below))], 1))
+
+
+class VisionTransformer(nn.Module):
+    """Patches, a class token and places that are free parameters, one block of attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(1, 4, 2, stride=2)
+        self.token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.position = nn.Parameter(torch.zeros(1, 5, 4))
+        self.norm1 = nn.LayerNorm(4)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.norm2 = nn.LayerNorm(4)
+        self.mlp = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 4))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.patch(x).flatten(2).transpose(1, 2)
+        h = torch.cat([self.token.expand(len(x), -1, -1), patches], 1) + self.position
+        normed = self.norm1(h)
+        h = h + self.attention(normed, normed, normed, need_weights=False)[0]
+        return self.head((h + self.mlp(self.norm2(h)))[:, 0])
+
+
+class Gated(nn.Module):
+    """A GRU, read at the mean of its steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(3, 4, batch_first=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.gru(x)[0].mean(1))
+
+
+class Forecast(nn.Module):
+    """A plain recurrent net that gives one number for each step of time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(2, 5, batch_first=True)
+        self.head = nn.Linear(5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0])[..., 0]
+
+
+class Waves(nn.Module):
+    """Convolution and transposed convolution over time: a signal in, a signal of the same length out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv1d(2, 4, 3, stride=2, padding=1)
+        self.deep = nn.Conv1d(4, 4, 3, padding=2, dilation=2, groups=2)
+        self.up = nn.ConvTranspose1d(4, 2, 4, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(torch.tanh(self.deep(F.elu(self.down(x)))))
+
+
+class Mixture(nn.Module):
+    """A mixture of three experts: all of them weighted, or for each sample only the one its gate prefers."""
+
+    def __init__(self, routed: bool) -> None:
+        super().__init__()
+        self.routed = routed
+        self.gate = nn.Linear(5, 3)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 4)) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.gate(x).softmax(1)
+        if not self.routed:
+            return sum(weights[:, i : i + 1] * expert(x) for i, expert in enumerate(self.experts))
+        weight, choice = weights.max(1)
+        output = x.new_zeros(len(x), 4)
+        for i, expert in enumerate(self.experts):
+            rows = (choice == i).nonzero()[:, 0]
+            if len(rows):
+                output = output.index_add(0, rows, weight[rows, None] * expert(x[rows]))
+        return output
+
+
+class Siamese(nn.Module):
+    """Two inputs through one encoder: the squared distance of what it makes of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
+        self.offset = nn.Parameter(torch.zeros(()))
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        return self.offset - (self.encoder(one) - self.encoder(other)).square().sum(1)
+
+
+class TiedAutoencoder(nn.Module):
+    """The decoder is the encoder's weight, transposed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(5, 3)
+        self.bias = nn.Parameter(torch.zeros(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(torch.sigmoid(self.encoder(x)), self.encoder.weight.t(), self.bias)
+
+
+class Variational(nn.Module):
+    """A variational autoencoder; its output is a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(5, 4)
+        self.decoder = nn.Sequential(nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 5))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        mean, spread = self.encoder(x).chunk(2, 1)
+        hidden = mean + torch.randn_like(mean) * (0.5 * spread).exp()
+        return {"image": self.decoder(hidden), "mean": mean, "spread": spread}
+
+
+class Translator(nn.Module):
+    """An encoder and a decoder that attends to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source = nn.Embedding(5, 4)
+        self.target = nn.Embedding(5, 4)
+        self.encoder = nn.GRU(4, 4, batch_first=True)
+        self.attention = nn.MultiheadAttention(4, 1, batch_first=True)
+        self.norm = nn.LayerNorm(4)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        memory = self.encoder(self.source(source))[0]
+        query = self.target(target)
+        return self.head(self.norm(query + self.attention(query, memory, memory, need_weights=False)[0]))
+
+
+class Normed(nn.Module):
+    """Group, instance and root-mean-square normalisation, none of which mixes samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3, padding=1)
+        self.group = nn.GroupNorm(2, 4)
+        self.narrow = nn.Conv2d(4, 3, 1)
+        self.instance = nn.InstanceNorm2d(3, affine=True)
+        self.root = nn.RMSNorm(3)
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.instance(self.narrow(F.silu(self.group(self.conv(x)))))
+        return self.head(self.root(F.relu(h).mean((2, 3))))
+
+
+class Checkpointed(nn.Module):
+    """The perceptron with its middle recomputed in the backward pass."""
+
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.body = mlp()
+        self.reentrant = reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = checkpoint(self.body[:2], x, use_reentrant=False)
+        h = checkpoint(self.body[2:4], h, use_reentrant=self.reentrant)
+        return self.body[4](h)
+
+
+class Wrapped(nn.Module):
+    """The same parameters under the same names, called plainly."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+@dataclass
+class Answer:
+    """What a model may return: its scores and something beside them."""
+
+    logits: Tensor
+    hidden: Tensor
+
+
+class Answering(nn.Module):
+    """Returns a dataclass, or a dictionary with the same entries."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.first = nn.Linear(5, 6)
+        self.head = nn.Linear(6, 4)
+        self.form = form
+
+    def forward(self, x: Tensor):
+        hidden = torch.tanh(self.first(x))
+        logits = self.head(hidden)
+        return Answer(logits, hidden) if self.form == "dataclass" else {"logits": logits, "hidden": hidden}
+
+
+def pixels(size: int) -> Callable[[int, torch.Generator], Batch]:
+    """Draw noisy images with a class for every pixel."""
+
+    def draw(count: int, generator: torch.Generator) -> Batch:
+        y = torch.randint(2, (count, size, size), generator=generator)
+        return 0.5 * torch.randn(count, 1, size, size, generator=generator, dtype=torch.float64) + y[:, None], y
+
+    return draw
+
+
+def signals(time: int, features: int, outputs: int) -> Callable[[int, torch.Generator], Batch]:
+    """Draw noisy signals ``[sample, feature, time]`` and their running sums' sines."""
+
+    def draw(count: int, generator: torch.Generator) -> Batch:
+        x = torch.randn(count, features, time, generator=generator, dtype=torch.float64)
+        return x, torch.sin(x.cumsum(2))[:, :outputs]
+
+    return draw
+
+
+def forecasts(time: int, features: int) -> Callable[[int, torch.Generator], Batch]:
+    """Draw noisy series ``[sample, time, feature]`` and a number for each step of time."""
+
+    def draw(count: int, generator: torch.Generator) -> Batch:
+        x = torch.randn(count, time, features, generator=generator, dtype=torch.float64)
+        return x, torch.tanh(x.cumsum(1)[..., 0])
+
+    return draw
+
+
+def pairs(features: int) -> Callable[[int, torch.Generator], tuple[Batch, Tensor]]:
+    """Draw pairs of vectors that are near each other or not."""
+
+    def draw(count: int, generator: torch.Generator) -> tuple[Batch, Tensor]:
+        y = torch.randint(2, (count,), generator=generator)
+        one, other = torch.randn(2, count, features, generator=generator, dtype=torch.float64)
+        return (one, torch.where(y[:, None] == 1, one + 0.3 * other, other)), y.double()
+
+    return draw
+
+
+def copies(features: int) -> Callable[[int, torch.Generator], Batch]:
+    """Draw vectors on a plane with a little noise, to be reproduced."""
+
+    def draw(count: int, generator: torch.Generator) -> Batch:
+        flat = torch.randn(count, 2, generator=generator, dtype=torch.float64)
+        noise = 0.1 * torch.randn(count, features, generator=generator, dtype=torch.float64)
+        x = flat @ torch.linspace(-1, 1, 2 * features, dtype=torch.float64).view(2, features) + noise
+        return x, x.clone()
+
+    return draw
+
+
+def translations(time: int) -> Callable[[int, torch.Generator], tuple[Batch, Tensor]]:
+    """Draw token sequences, their reversal shifted by one, and the reversal."""
+
+    def draw(count: int, generator: torch.Generator) -> tuple[Batch, Tensor]:
+        source = torch.randint(1, 5, (count, time), generator=generator)
+        answer = source.flip(1)
+        return (source, F.pad(answer, (1, 0))[:, :-1]), answer
+
+    return draw
+
+
+def given_two(model: nn.Module, x: Batch, y: Tensor):
+    return model(*x)
+
+
+def squares(output: Tensor, y: Tensor) -> Tensor:
+    return ((output - y) ** 2).flatten(1).mean(1)
+
+
+def switch_losses(output: Tensor, y: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(output, y, reduction="none").flatten(1).mean(1)
+
+
+def places_loss(output: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(output.flatten(0, 1), y.flatten())
+
+
+def places_losses(output: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(output.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
+
+
+def pixel_losses(output: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(output, y, reduction="none").mean((1, 2))
+
+
+def evidence(output: Mapping[str, Tensor], y: Tensor) -> Tensor:
+    return F.mse_loss(output["image"], y) + 0.1 * divergence(output).mean()
+
+
+def evidences(output: Mapping[str, Tensor], y: Tensor) -> Tensor:
+    return squares(output["image"], y) + 0.1 * divergence(output)
+
+
+def divergence(output: Mapping[str, Tensor]) -> Tensor:
+    mean, spread = output["mean"], output["spread"]
+    return 0.5 * (spread.exp() + mean**2 - 1 - spread).sum(1)
+
+
+def binary_logits(output: Tensor, y: Tensor) -> Batch:
+    """Return a switch's scores as those of two classes, off and on."""
+    return torch.stack([torch.zeros_like(output), output], -1).flatten(0, -2), y.flatten()
+
+
+def token_logits(output: Tensor, y: Tensor) -> Batch:
+    return output.flatten(0, 1), y.flatten()
+
+
+UNET = Problem(
+    "U-Net",
+    lambda: shaken(UNet()),
+    pixels(4),
+    losses=pixel_losses,
+    interacting=True,
+    logits=lambda output, y: (output.movedim(1, -1).flatten(0, 2), y.flatten()),
+)
+VIT = Problem("ViT", lambda: shaken(VisionTransformer()), images(1, 4, 3))
+GRU = Problem("GRU", lambda: shaken(Gated()), sequences(4, 3, 3))
+RNN = Problem("RNN", lambda: shaken(Forecast()), forecasts(5, 2), F.mse_loss, squares)
+WAVES = Problem("waves", lambda: shaken(Waves()), signals(8, 2, 2), F.mse_loss, squares)
+EXPERTS = Problem("experts", lambda: shaken(Mixture(routed=False)), vectors(5, 4))
+ROUTED = Problem("routed experts", lambda: shaken(Mixture(routed=True)), vectors(5, 4), scattered=True)
+SIAMESE = Problem(
+    "siamese",
+    lambda: shaken(Siamese()),
+    pairs(5),
+    F.binary_cross_entropy_with_logits,
+    lambda output, y: F.binary_cross_entropy_with_logits(output, y, reduction="none"),
+    given_two,
+    logits=binary_logits,
+)
+AUTOENCODER = Problem(
+    "autoencoder",
+    lambda: shaken(
+        nn.Sequential(nn.Linear(5, 6), nn.ELU(), nn.Linear(6, 2), nn.Linear(2, 6), nn.ELU(), nn.Linear(6, 5))
+    ),
+    copies(5),
+    F.mse_loss,
+    squares,
+)
+TIED_AUTOENCODER = Problem(
+    "tied autoencoder", lambda: shaken(TiedAutoencoder()), copies(5), F.mse_loss, squares, scattered=True
+)
+VARIATIONAL = Problem(
+    "variational autoencoder", lambda: shaken(Variational()), copies(5), evidence, evidences, interacting=True
+)
+LABELS = Problem(
+    "several labels",
+    lambda: shaken(nn.Sequential(nn.Linear(5, 6), nn.Sigmoid(), nn.Linear(6, 4))),
+    switches(5, 4),
+    F.binary_cross_entropy_with_logits,
+    switch_losses,
+    logits=binary_logits,
+)
+NORMED = Problem("norms", lambda: shaken(Normed()), images(2, 4, 3))
+TRANSLATOR = Problem(
+    "translator", lambda: shaken(Translator()), translations(4), places_loss, places_losses, given_two,
+    logits=token_logits,
+)  # fmt: skip
+CHECKPOINTED = Problem("checkpointed", lambda: Checkpointed(reentrant=False), vectors(5, 4))
+CHECKPOINTED_PLAINLY = Problem("checkpointed, without", lambda: Wrapped(mlp()), vectors(5, 4))
+CHECKPOINTED_REENTRANT = Problem("checkpointed, reentrant", lambda: Checkpointed(reentrant=True), vectors(5, 4))
+ANSWERS = [
+    Problem(
+        "dictionary",
+        lambda: shaken(Answering("dictionary")),
+        vectors(5, 4),
+        lambda output, y: F.cross_entropy(output["logits"], y),
+        lambda output, y: cross_entropies(output["logits"], y),
+        logits=lambda output, y: (output["logits"], y),
+    ),
+    Problem(
+        "dataclass",
+        lambda: shaken(Answering("dataclass")),
+        vectors(5, 4),
+        lambda output, y: F.cross_entropy(output.logits, y),
+        lambda output, y: cross_entropies(output.logits, y),
+        logits=lambda output, y: (output.logits, y),
+        split=split_at(lambda output: output.logits),
     ),
 ]

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from cockpitlite.panel import Panel
-from cockpitlite.store import RunWriter
+from cockpitlite.store import Histogram, RunWriter
 
 Kind = Literal["small", "good", "large", "nonfinite"]
 
@@ -51,6 +51,39 @@ PANELS = (
     Panel("Curvature along the step", "curvature", readings=("alpha_curvature",)).named("alpha_curvature"),
     Panel("Cost of watching", "performance", unit="share of time", readings=("cost_share",)).named("vitals"),
 )
+HISTOGRAM = Panel(
+    "Gradient elements", "gradients", kind="histogram", readings=("grad_hist_1d", "grad_hist_1d_nonfinite")
+).named("grad_hist_1d")
+JOINT = Panel(
+    "Gradient elements × parameters", "gradients", kind="joint", axes=("gradient element", "parameter")
+).named("grad_hist_2d")
+FULL_PANELS = (
+    *PANELS,
+    HISTOGRAM,
+    JOINT,
+    Panel("Signal to noise", "gradients", scale="log", layered=True).named("mean_gsnr"),
+    Panel("Early stopping", "gradients", layered=True, marks=((0.0, "stop above"),)).named("early_stopping"),
+    Panel("Suggested batch size", "gradients", unit="samples", scale="log").named("cabs"),
+    Panel("Dead units", "gradients", unit="share", layered=True).named("dead_units"),
+    Panel("Saturated units", "gradients", unit="share", layered=True).named("saturated_units"),
+    Panel("Mean activation", "gradients", layered=True).named("activation_mean"),
+    Panel("Spread of activations", "gradients", layered=True).named("activation_std"),
+    Panel("Trace of the Hessian", "curvature", layered=True, readings=("hess_trace", "hess_trace_std")).named(
+        "hess_trace"
+    ),
+    Panel("TIC (diagonal)", "curvature", scale="log").named("tic_diag"),
+    Panel("TIC (trace)", "curvature", scale="log").named("tic_trace"),
+    Panel("Curvature along step and gradient", "curvature", readings=("step_curvature", "grad_curvature")).named(
+        "step_curvature"
+    ),
+    Panel("Extreme eigenvalues", "curvature", readings=("hess_max_ev", "hess_min_ev")).named("hess_max_ev"),
+    Panel("Edge of stability", "curvature", marks=((1.0, "the edge"),)).named("edge_of_stability"),
+    Panel("Accuracy", "performance", readings=("accuracy", "balanced_accuracy")).named("accuracy"),
+    Panel("Loss per class", "performance", layered=True).named("class_loss"),
+    Panel("Samples per second", "performance").named("samples_per_second"),
+    Panel("Memory", "performance", unit="bytes").named("memory"),
+)
+BINS = 61  # of the synthetic histograms, whose edges are powers of two of the largest element of their step
 LAYERS = (
     "conv1.weight",
     "conv1.bias",
@@ -196,12 +229,81 @@ class SyntheticRun:
         self.writer.layers("learning_rate", step, ("0",), np.array([RATE[self.kind]]))
 
 
+@dataclass
+class FullRun(SyntheticRun):
+    """The same training with all that the full preset measures: further readings, and histograms."""
+
+    panels: tuple[Panel, ...] = FULL_PANELS
+
+    def _values(self, step: int) -> dict[str, float]:
+        noise = self.random.normal
+        falling = math.exp(-step / 120)
+        further = {
+            "mean_gsnr": 0.02 * math.exp(noise(0, 0.2)),
+            "early_stopping": 0.3 - falling + noise(0, 0.05),
+            "cabs": 40 * (1 + step / 200) * math.exp(noise(0, 0.3)),
+            "dead_units": 0.2 - 0.1 * falling + noise(0, 0.01),
+            "saturated_units": 0.05 * abs(noise()),
+            "activation_mean": 0.4 + noise(0, 0.02),
+            "activation_std": 0.9 + noise(0, 0.02),
+            "hess_trace": 300 * (1 - 0.6 * falling) + noise(0, 15),
+            "hess_trace_std": 15.0,
+            "tic_diag": 900 * falling + 20 * math.exp(noise(0, 0.2)),
+            "tic_trace": 0.5 * falling + 0.02 * math.exp(noise(0, 0.2)),
+            "step_curvature": 20 * math.exp(noise(0, 0.3)),
+            "grad_curvature": 25 * math.exp(noise(0, 0.3)),
+            "hess_max_ev": 40 * (1 - 0.7 * falling) + noise(),
+            "hess_min_ev": -4 + noise(0, 0.5),
+            "edge_of_stability": RATE[self.kind] * 20 * (1 - 0.7 * falling),
+            "accuracy": 1 - 0.9 * falling + noise(0, 0.02),
+            "balanced_accuracy": 0.97 - 0.9 * falling + noise(0, 0.02),
+            "class_loss": self._loss(step),
+            "samples_per_second": 8000 + 300 * noise(),
+            "memory": 3.1e8,
+            "grad_hist_1d_error": 1.2e-4,
+            "grad_hist_1d_outside": 0.0,
+            "grad_hist_1d_nonfinite": 0.0,
+        }
+        return super()._values(step) | further
+
+    def _write_layers(self, step: int, broken: bool) -> None:
+        super()._write_layers(step, broken)
+        jitter = np.exp(self.random.normal(0, 0.1, len(self.layers)))
+        for name, size in (("mean_gsnr", 0.02), ("early_stopping", 0.2), ("hess_trace", 40.0)):
+            self.writer.layers(name, step, self.layers, size * jitter)
+        for name, size in (("dead_units", 0.2), ("saturated_units", 0.04), ("activation_mean", 0.4)):
+            self.writer.layers(name, step, ("conv1", "conv2", "fc1"), size * jitter[:3])
+        self.writer.layers("activation_std", step, ("conv1", "conv2", "fc1"), 0.9 * jitter[:3])
+        self.writer.layers("class_loss", step, [str(label) for label in range(8)], self._loss(step) * jitter)
+        if not broken:  # bins have no meaning where nothing is finite
+            self._write_histograms(step)
+
+    def _write_histograms(self, step: int) -> None:
+        size = 1e-3 * (0.05 + math.exp(-step / 150))
+        elements = size * self.random.standard_t(3, (len(self.layers), 2000)) * self.shares[:, None]
+        elements[:, :200] = 0.0
+        parameters = 0.1 * self.random.normal(size=elements.shape)
+        edges, others = symmetric_edges(elements), symmetric_edges(parameters)
+        counts = np.stack([np.histogram(row, edges)[0] for row in elements])
+        for layer, each in zip((None, *self.layers), (counts.sum(axis=0), *counts), strict=True):
+            self.writer.histogram("grad_hist_1d", step, Histogram(each, (edges,)), layer)
+        joint = np.histogram2d(elements.ravel(), parameters.ravel(), (edges[::2], others[::2]))[0]
+        self.writer.histogram("grad_hist_2d", step, Histogram(joint.astype(np.int64), (edges[::2], others[::2])))
+
+
+def symmetric_edges(values: np.ndarray) -> np.ndarray:
+    """Return the edges of bins around zero, each a power of two, of which the last holds the largest value."""
+    top = math.frexp(float(np.abs(values).max()))[1]
+    positive = 2.0 ** np.arange(top - (BINS - 1) // 2, top + 1)
+    return np.concatenate([-positive[::-1], positive])
+
+
 SETTINGS = ("learning_rate", "batch_size", "cost_share", "interval")
 
 
-def write_run(path: Path, kind: Kind = "good", steps: int = 200, **options: object) -> Path:
+def write_run(path: Path, kind: Kind = "good", steps: int = 200, *, full: bool = False, **options: object) -> Path:
     """Write a finished run and return its path."""
-    run = SyntheticRun(path, kind, **options)  # type: ignore[arg-type]
+    run = (FullRun if full else SyntheticRun)(path, kind, **options)  # type: ignore[arg-type]
     run.write(steps)
     run.finish()
     return path
@@ -245,8 +347,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20.0, help="steps per second")
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--head", type=int, default=0, help="steps written at once at the start")
+    parser.add_argument("--full", action="store_true", help="with all that the full preset measures")
     arguments = parser.parse_args()
-    run = SyntheticRun(arguments.path, arguments.kind)
+    run = (FullRun if arguments.full else SyntheticRun)(arguments.path, arguments.kind)
     if arguments.head:
         run.write(arguments.head)
     batch = max(1, round(arguments.rate / 5))

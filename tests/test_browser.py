@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from page_server import page_server
-from synthetic_runs import NONFINITE_STEP, PANELS, SyntheticRun, write_run
+from synthetic_runs import FULL_PANELS, NONFINITE_STEP, PANELS, SyntheticRun, write_run
 
 from cockpitlite.panel import Panel
 from cockpitlite.store import RunWriter
@@ -71,7 +71,8 @@ class Visit:
             self.page.wait_for_timeout(100)
 
     def until_charts(self, count: int = len(PANELS)) -> None:
-        self.until(f"document.querySelectorAll('.chart-plot .scatterlayer').length >= {count}")
+        drawn = "(plot) => plot.querySelector('.scatterlayer, .heatmaplayer')"
+        self.until(f"[...document.querySelectorAll('.chart-plot')].filter({drawn}).length >= {count}")
 
     def chart(self, title: str, expression: str):
         """Evaluate an expression about a panel's chart, called ``chart``; null while there is none."""
@@ -112,10 +113,21 @@ def visit(browser, url: str, **options: object) -> Iterator[Visit]:
 
 
 @contextlib.contextmanager
-def trainer(path: Path, rate: int = 20, head: int = 0) -> Iterator[subprocess.Popen]:
+def trainer(path: Path, rate: int = 20, head: int = 0, *more: str) -> Iterator[subprocess.Popen]:
     """Write a run in another process until the block ends."""
     script = Path(__file__).with_name("synthetic_runs.py")
-    command = [sys.executable, str(script), str(path), "--rate", str(rate), "--steps", "1000000", "--head", str(head)]
+    command = [
+        sys.executable,
+        str(script),
+        str(path),
+        "--rate",
+        str(rate),
+        "--steps",
+        "1000000",
+        "--head",
+        str(head),
+        *more,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(script.parents[1])}
     process = subprocess.Popen(command, env=environment)
     try:
@@ -189,6 +201,39 @@ def test_zoom_legend_and_scroll_survive_updates(browser, tmp_path):
         seen.until_chart(title, "chart.layout.xaxis.range[0] <= 0 && chart.layout.xaxis.range[1] > 900")
 
 
+HEAT = "chart.data.find((trace) => trace.type === 'heatmap')"
+END = f"{HEAT}.x.at(-1)"
+
+
+def test_zoom_and_scroll_of_a_heat_map_survive_its_updates_and_new_bins(browser, tmp_path):
+    title, joint = "Gradient elements", "Gradient elements × parameters"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(trainer(tmp_path / "live.cockpit", 40, 60, "--full"))
+        server = stack.enter_context(page_server(tmp_path, wait=True))
+        seen = stack.enter_context(visit(browser, server.url))
+        seen.until_charts(len(FULL_PANELS))
+        card = seen.page.locator(".group.gradients .card", has_text=title).first
+        card.scroll_into_view_if_needed()
+        seen.until_chart(title, f"{END} > 60")
+        box = card.locator(".nsewdrag").first.bounding_box()
+        seen.page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.2 * box["height"])
+        seen.page.mouse.down()
+        seen.page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.8 * box["height"], steps=6)
+        seen.page.mouse.up()
+        seen.until_chart(title, "chart.layout.xaxis.autorange === false")
+        state = "[chart.layout.xaxis.range, window.scrollY]"
+        before, bins = seen.chart(title, state), seen.chart(title, f"{HEAT}.y.length")
+        step = seen.chart(joint, "chart.closest('.card').querySelector('.value').textContent")
+        seen.until_chart(title, f"{HEAT}.y.length !== {bins} && {END} > 250")  # smaller gradients came with other bins
+        assert seen.chart(title, state) == before
+        labels = "[...chart.querySelectorAll('.ytick text')].map((label) => label.textContent)"
+        assert seen.chart(title, labels) == seen.chart(title, "chart.layout.yaxis.ticktext")
+        seen.until_chart(joint, f"chart.closest('.card').querySelector('.value').textContent !== '{step}'")
+        box = card.locator(".nsewdrag").first.bounding_box()
+        seen.page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.4 * box["height"])
+        seen.page.locator(".hoverlayer .hovertext", has_text="of the values").first.wait_for()
+
+
 def test_a_long_run_is_reduced_and_its_spike_and_its_nan_are_still_there(browser, tmp_path):
     writer = RunWriter(tmp_path / "long.cockpit")
     writer.panel(PANELS[0])
@@ -229,10 +274,11 @@ def test_both_themes_and_the_choice_between_them(browser, tmp_path):
             assert seen.page.evaluate(f"[{background}, {ink}]") == colours["dark"]
 
 
-def test_nothing_leaves_the_screen_and_nothing_overlaps(browser, tmp_path):
-    write_run(tmp_path / "digits.cockpit", "nonfinite", steps=NONFINITE_STEP + 60)
+@pytest.mark.parametrize("full", [False, True])
+def test_nothing_leaves_the_screen_and_nothing_overlaps(browser, tmp_path, full):
+    write_run(tmp_path / "digits.cockpit", "nonfinite", steps=NONFINITE_STEP + 60, full=full)
     with page_server(tmp_path) as server, visit(browser, server.url) as seen:
-        seen.until_charts()
+        seen.until_charts(len(FULL_PANELS if full else PANELS))
         for width in (390, 768, 1280, 1920):
             seen.page.set_viewport_size({"width": width, "height": 844})
             seen.until(f"document.documentElement.scrollWidth <= {width}")

@@ -19,10 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from page_server import page_server
 from plotly.utils import PlotlyJSONEncoder
-from synthetic_runs import NONFINITE_STEP, PANELS, SyntheticRun, write_run
+from synthetic_runs import FULL_PANELS, HISTOGRAM, JOINT, NONFINITE_STEP, PANELS, FullRun, SyntheticRun, write_run
 
 import cockpitlite.diagnosis
-from cockpitlite.dashboard import access, create_app, figures, gauge, layout, live, reduce, updates
+from cockpitlite import heat
+from cockpitlite.dashboard import access, create_app, figures, gauge, heatmaps, layout, live, reduce, updates
 from cockpitlite.dashboard.readings import Layers, Readings, RunReader, Series
 from cockpitlite.dashboard.runs import Runs, check, panels
 from cockpitlite.dashboard.text import number, plain, shortened
@@ -30,7 +31,7 @@ from cockpitlite.dashboard.updates import Shown, View
 from cockpitlite.dashboard.verdict import DiagnosisError, Judge, not_judged, verdict
 from cockpitlite.diagnosis.finding import Evidence, Finding
 from cockpitlite.panel import Panel
-from cockpitlite.store import Event, Run, RunFileError, RunWriter, load
+from cockpitlite.store import Event, Histogram, Run, RunFileError, RunWriter, load
 
 MARKUP = "<img src=x onerror='window.hurt=1'>"
 
@@ -355,6 +356,196 @@ def test_an_empty_gauge_has_no_ball():
     assert gauge.caption(ALPHA, Readings()) == ""
 
 
+# Heat maps ---------------------------------------------------------------------------------------------------------
+
+
+def counted(*found, events=(), **named):
+    """Readings of histograms, each given as (step, counts, edges)."""
+    histograms = [(step, Histogram(np.array(counts), (np.array(edges, float),))) for step, counts, edges in found]
+    return Readings(
+        {name: series(values) for name, values in named.items()},
+        events=tuple(events),
+        columns=heat.grown(heat.Columns(), histograms),
+        newest=histograms[-1] if histograms else None,
+    )
+
+
+def joined(step, counts, *edges):
+    histogram = Histogram(np.array(counts), tuple(np.array(axis, float) for axis in edges))
+    return Readings(newest=(step, histogram))
+
+
+def test_a_heat_map_shows_the_share_of_each_bin_at_each_step():
+    read = counted((0, [1, 3], [-1, 0, 1]), (1, [4, 0], [-1, 0, 1]))
+    shown = heatmaps.figure(HISTOGRAM, read).data[0]
+    assert shown.type == "heatmap"
+    assert list(shown.x) == [-0.5, 0.5, 1.5]
+    assert list(shown.y) == ["−1 to 0", "0 to 1"]
+    assert [list(row) for row in shown.z] == [[0.25, 1.0], [0.75, 0.0]]
+
+
+def test_a_heat_map_has_its_edges_on_the_axis():
+    axis = heatmaps.figure(HISTOGRAM, counted((0, [1, 5, 1], [-0.1, -0.001, 0.001, 0.1]))).layout.yaxis
+    assert list(axis.tickvals) == [-0.5, 0.5, 1.0, 1.5, 2.5]
+    assert list(axis.ticktext) == ["−0.1", "−0.001", "0", "0.001", "0.1"]
+
+
+def test_bins_are_told_apart_however_close_they_are():
+    edges = 1 + 1e-9 * np.arange(4)
+    assert len(set(heatmaps.figure(HISTOGRAM, counted((0, [1, 1, 1], edges))).data[0].y)) == 3
+
+
+def test_a_rare_value_is_seen_and_an_empty_bin_is_not():
+    shown = heatmaps.figure(HISTOGRAM, counted((0, [10**9, 1, 0], [0, 1, 2, 3]))).data[0]
+    assert shown.z[1][0] == pytest.approx(1e-9) and shown.z[2][0] == 0
+    scale = [(stop, float(colour.rstrip(")").split(",")[-1])) for stop, colour in shown.colorscale]
+    stops, opacities = zip(*scale, strict=True)
+    assert stops[0] == 0 and stops[-1] == 1 and list(stops) == sorted(stops)
+    assert np.interp(0, stops, opacities) == 0
+    assert np.interp(1e-9, stops, opacities) > 0.14
+
+
+def test_a_heat_map_marks_the_events_of_the_run():
+    read = counted((0, [1], [0, 1]), events=[Event(5, 0.0, "nonfinite", {})])
+    assert list(trace_of(heatmaps.figure(HISTOGRAM, read), "nonfinite").x)[:2] == [5, 5]
+
+
+def test_a_heat_map_is_put_into_words():
+    read = counted((7, [1, 98, 1], [-8, -1, 1, 8]), (9, [0, 50, 50], [-8, -1, 1, 8]), grad_hist_1d_error=[0.25])
+    panel = dataclasses.replace(HISTOGRAM, readings=("grad_hist_1d", "grad_hist_1d_error"))
+    said = heatmaps.description(panel, read)
+    assert said == (
+        "Gradient elements, steps 7 to 9: 100 values at step 9, half of the values at most 1 in size, 99% at most 8."
+    )
+    assert heatmaps.headline(panel, read) == "99% ≤ 8"
+    assert heatmaps.caption(panel, read).endswith("(faint) to 1 · error 0.25")
+    many = counted(*[(step, [1], [0, 1]) for step in range(1000)])
+    assert "each column adds up 8 steps" in heatmaps.caption(panel, many)
+
+
+def test_a_joint_histogram_is_one_heat_map_of_its_newest_step():
+    read = joined(120, [[1, 0, 3], [0, 4, 0]], [-1, 0, 1], [0, 1, 2, 3])
+    figure = heatmaps.figure(JOINT, read)
+    [shown] = figure.data
+    assert [list(row) for row in shown.z] == [[0.125, 0, 0.375], [0, 0.5, 0]]
+    assert (list(shown.y), list(shown.x)) == (["−1 to 0", "0 to 1"], ["0 to 1", "1 to 2", "2 to 3"])
+    assert (figure.layout.yaxis.title.text, figure.layout.xaxis.title.text) == ("gradient element", "parameter")
+    assert words_of(layout.value(JOINT, read)) == "step 120"
+    assert "8 values at step 120, half of the gradient element at most 1" in heatmaps.description(JOINT, read)
+    assert "half of the parameter at most 2 in size" in heatmaps.description(JOINT, read)
+
+
+@pytest.mark.parametrize("panel", [HISTOGRAM, JOINT])
+def test_a_heat_map_of_nothing_says_so(panel):
+    assert heatmaps.figure(panel, Readings()).data[0].type == "heatmap"
+    assert heatmaps.headline(panel, Readings()) == heatmaps.caption(panel, Readings()) == ""
+    assert "no values yet" in heatmaps.description(panel, Readings())
+    assert "No value yet." in words_of(layout.words(panel, Readings(), {}))
+    assert "Not available. grad_hist" in words_of(layout.words(panel, Readings(), {panel.name: "no model"}))
+
+
+def test_names_of_quantities_are_text_and_never_markup():
+    panel = dataclasses.replace(JOINT, axes=(MARKUP, "%{z}"), title=MARKUP)
+    figure = heatmaps.figure(panel, joined(0, [[1]], [0, 1], [0, 1]))
+    assert "<img" not in figure.to_json()
+    assert figure.data[0].hovertemplate.count("%{z") == 1
+
+
+def followed(panel, states):
+    """What a browser shows that has followed a heat map, and what was sent to it."""
+    figure = heatmaps.figure(panel, states[0]).to_dict()
+    shown, sent = updates.shown(panel, states[0]), []
+    for state in states[1:]:
+        patch, shown = updates.update(panel, state, Shown.from_dict(as_plain(shown)), View())
+        if patch is not None:
+            figure = applied(patch, figure)
+            sent.append(patch)
+    return figure, sent
+
+
+def test_a_followed_heat_map_is_the_one_drawn_at_once(tmp_path):
+    run = FullRun(tmp_path / "run.cockpit")
+    reader = RunReader(load(run.path))
+    states = []
+    for steps in (0, 1, 1, 40, 0, 200, 3):
+        run.write(steps)
+        states.append(reader.read([HISTOGRAM, JOINT]))
+    run.finish()
+    for panel, own in zip((HISTOGRAM, JOINT), zip(*states, strict=True), strict=True):
+        figure, sent = followed(panel, own)
+        whole = heatmaps.figure(panel, own[-1]).to_dict()
+        assert figure["data"][0]["z"] == whole["data"][0]["z"]
+        assert figure["data"][0]["x"] == whole["data"][0]["x"]
+        assert figure["data"][0]["y"] == whole["data"][0]["y"]
+        for axis in ("xaxis", "yaxis"):
+            assert figure["layout"][axis].get("ticktext") == whole["layout"][axis].get("ticktext")
+        assert len(sent) == 5  # nothing where nothing is new
+        assert all(len(as_json(patch)) < 50_000 for patch in sent)
+
+
+def test_an_update_of_a_heat_map_touches_no_layout_but_the_labels_of_bins():
+    edges, wider = [-1.0, 1.0], [-2.0, -1.0, 1.0, 2.0]
+    first, second = counted((0, [1], edges)), counted((0, [1], edges), (1, [2], edges))
+    third = counted((0, [1], edges), (1, [2], edges), (2, [0, 1, 1], wider))
+    _, [same, other] = followed(HISTOGRAM, [first, second, third])
+    touched = [[o["location"][:2] for o in patch.to_plotly_json()["operations"]] for patch in (same, other)]
+    assert all(place[0] == "data" for place in touched[0])
+    assert {tuple(place) for place in touched[1] if place[0] == "layout"} == {("layout", "yaxis")}
+    names = {o["location"][2] for o in other.to_plotly_json()["operations"] if o["location"][0] == "layout"}
+    assert names == {"tickmode", "tickvals", "ticktext"}
+
+
+def test_the_first_event_reaches_a_heat_map_that_gets_no_more_histograms():
+    before = counted((0, [1], [0, 1]))
+    figure, _ = followed(HISTOGRAM, [before, dataclasses.replace(before, events=(Event(1, 0.0, "nonfinite", {}),))])
+    assert figure["data"][2]["x"][:2] == [1, 1]
+
+
+def test_a_heat_map_of_a_long_run_has_no_more_columns_than_that_of_a_short_one():
+    read = counted(*[(step, [1, 2], [0, 1, 2]) for step in range(20_000)])
+    shown = heatmaps.figure(HISTOGRAM, read).data[0]
+    assert 50 < len(shown.x) < 200
+    assert shown.x[-1] >= 19_999
+
+
+def test_a_reader_passes_over_histograms_that_cannot_be_drawn(tmp_path):
+    writer = RunWriter(tmp_path / "run.cockpit")
+    flat = Histogram(np.array([1]), (np.array([0.0, 1.0]),))
+    joint = Histogram(np.array([[1]]), (np.array([0.0, 1.0]), np.array([0.0, math.inf])))
+    for name, histogram in (("grad_hist_1d", joint), ("grad_hist_2d", flat)):
+        writer.histogram(name, 0, histogram)
+    writer.histogram("loss", 0, flat)
+    writer.close()
+    for panel, read in zip(
+        (HISTOGRAM, JOINT, LOSS), RunReader(load(writer.path)).read([HISTOGRAM, JOINT, LOSS]), strict=True
+    ):
+        assert read.newest is None and not len(read.columns.places)
+        assert "no values yet" in words_of(layout.words(panel, read, {}))
+
+
+def test_a_reader_reads_histograms_again_after_a_resume(tmp_path):
+    run = FullRun(tmp_path / "run.cockpit")
+    run.write(4)
+    reader = RunReader(load(run.path))
+    reader.read([HISTOGRAM])
+    run.writer.histogram("grad_hist_1d", 1, Histogram(np.array([10**6]), (np.array([100.0, 101.0]),)))
+    run.writer.event(1, "resume", {"from": 1})
+    run.writer.commit()
+    [read] = reader.read([HISTOGRAM])
+    assert read.columns.edges[-1] == 101 and read.columns.taken == 4
+    run.finish()
+
+
+@pytest.mark.parametrize("kind", ["good", "nonfinite"])
+def test_every_panel_of_the_full_preset_has_its_card(tmp_path, kind):
+    opened, drawn, read = opened_run(write_run(tmp_path / "run.cockpit", kind, NONFINITE_STEP + 20, full=True))
+    board = layout.board(opened, drawn, read, opened.run.unavailable())
+    text = words_of(board)
+    for panel in FULL_PANELS:
+        assert panel.title in text
+    assert "no values yet" not in text and "No value yet." not in text
+
+
 # Words ------------------------------------------------------------------------------------------------------------
 
 
@@ -616,6 +807,8 @@ def test_bad_paths_get_one_clear_sentence(tmp_path):
         {"title": {"a": 1}},
         {"healthy": [0.0]},
         {"ratio": ["one"]},
+        {"axes": ["one"]},
+        {"axes": [1, 2]},
     ],
 )
 def test_a_made_up_panel_is_refused_with_a_sentence(damage, tmp_path):

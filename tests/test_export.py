@@ -143,6 +143,29 @@ def test_histograms_are_exported_with_their_edges(odd):
     }
 
 
+def test_every_histogram_of_a_training_is_exported(tmp_path):
+    run = load(write_run(tmp_path / "a.cockpit", "good", 5, full=True))
+    data = check_json(run)["histograms"]
+    assert list(data) == ["grad_hist_1d", "grad_hist_2d"]
+    assert [entry["step"] for entry in data["grad_hist_1d"]] == [step for step in range(5) for _ in range(9)]
+    assert [entry["layer"] for entry in data["grad_hist_1d"][:9]] == [None, *run.histograms("grad_hist_1d")[1]]
+    for name, entries in data.items():
+        for entry in entries:
+            counts, edges = run.histogram(name, entry["step"], entry["layer"])
+            assert entry["counts"] == counts.tolist()
+            axes = edges if isinstance(edges, tuple) else (edges,)
+            assert entry["edges"] == [axis.tolist() for axis in axes]
+
+
+def test_a_reading_may_have_histograms_beside_its_values(tmp_path):
+    writer = RunWriter(tmp_path / "a.cockpit")
+    writer.reading("both", 1, 0.5)
+    writer.histogram("both", 2, Histogram(np.array([1]), (np.array([0.0, 1.0]),)))
+    writer.close()
+    data = check_json(load(writer.path))
+    assert data["histograms"] == {"both": [{"step": 2, "layer": None, "edges": [[0, 1]], "counts": [1]}]}
+
+
 def test_an_empty_run_is_an_empty_export(tmp_path):
     RunWriter(tmp_path / "a.cockpit").close()
     run = load(tmp_path / "a.cockpit")

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic_runs import SyntheticRun, write_run
+from synthetic_runs import FULL_PANELS, HISTOGRAM, JOINT, NONFINITE_STEP, SyntheticRun, write_run
 
 from cockpitlite.compare import glance
 from cockpitlite.panel import Panel
 from cockpitlite.plots import plot
 from cockpitlite.reduction import in_bursts, nonfinite_steps, reduce_min_max, smooth
-from cockpitlite.store import RunWriter, load
+from cockpitlite.store import Histogram, RunWriter, load
 
 # Reduction
 
@@ -269,6 +269,71 @@ def test_layers_are_thin_lines_below_the_total(tmp_path):
     (bundle,) = axes.collections
     assert [segment[:, 1].max() for segment in bundle.get_segments()] == values.max(axis=0).tolist()
     assert any(text.get_text().startswith("5 layers, last ") for text in axes.texts)
+
+
+def test_histograms_are_a_heat_map_over_the_steps(tmp_path):
+    writer = RunWriter(tmp_path / "a.cockpit")
+    writer.panel(HISTOGRAM)
+    edges = np.array([-1.0, 0.0, 1.0])
+    for step, counts in enumerate(([1, 3], [2, 2], [0, 8])):
+        writer.histogram("grad_hist_1d", step, Histogram(np.array(counts), (edges,)))
+    writer.reading("loss", 2, 1.0)
+    writer.close()
+    (axes,) = axes_under(plot(writer.path, tmp_path / "a.pdf"), "Gradient elements")
+    (mesh,) = axes.collections
+    shares = mesh.get_array()
+    assert shares.filled(-1).tolist() == [[0.25, 0.5, -1], [0.75, 0.5, 1.0]]
+    corners = mesh.get_coordinates()
+    assert corners[0, :, 0].tolist() == [-0.5, 0.5, 1.5, 2.5]
+    assert corners[:, 0, 1].tolist() == axes.get_yticks().tolist() == [0, 1, 2]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["−1", "0", "1"]
+    assert "last 99 % ≤ 1" in {text.get_text() for text in axes.texts}
+    assert axes.get_xlabel() == "step"
+
+
+def test_a_joint_histogram_is_the_heat_map_of_its_newest_step(tmp_path):
+    writer = RunWriter(tmp_path / "a.cockpit")
+    writer.panel(JOINT)
+    edges = (np.array([-1.0, 0.0, 1.0]), np.array([0.0, 1.0, 2.0, 3.0]))
+    writer.histogram("grad_hist_2d", 3, Histogram(np.ones((2, 3), dtype=np.int64), edges))
+    writer.histogram("grad_hist_2d", 1_200, Histogram(np.array([[0, 1, 0], [0, 0, 3]]), edges))
+    writer.close()
+    (axes,) = axes_under(plot(writer.path, tmp_path / "a.png"), "Gradient elements")
+    (mesh,) = axes.collections
+    assert mesh.get_array().filled(-1).tolist() == [[-1, 0.25, -1], [-1, -1, 0.75]]
+    words = {text.get_text() for text in axes.texts}
+    assert {"step 1,200", "up: gradient element, right: parameter"} <= words
+    assert axes.get_xlabel() == ""
+
+
+@pytest.mark.parametrize("panel", [HISTOGRAM, JOINT])
+def test_a_heat_map_of_nothing_says_so(tmp_path, panel):
+    unavailable = [(0, "unavailable", {"reading": panel.name, "reason": "no model was given"})]
+    flat = Histogram(np.array([1, 2]), (np.array([0.0, math.inf, math.nan]),))
+    for name, events, values, words in (
+        ("none", [], {}, "no value in this run"),
+        ("reason", unavailable, {}, "unavailable: no model was given"),
+        ("odd", [], {panel.name: [1.0]}, "no histogram to draw"),
+    ):
+        path = write(tmp_path / f"{name}.cockpit", [panel], values, events)
+        writer = RunWriter(path, resume=True)
+        if name == "odd":
+            writer.histogram(panel.name, 0, flat)
+        writer.close()
+        (axes,) = axes_under(plot(path), panel.title[:8])
+        assert words in {text.get_text() for text in axes.texts}
+
+
+@pytest.mark.parametrize("kind", ["good", "nonfinite"])
+def test_a_page_of_the_full_preset_has_every_panel_and_stays_small(tmp_path, kind):
+    path = write_run(tmp_path / "a.cockpit", kind, NONFINITE_STEP + 120, full=True)
+    figure = plot(path, tmp_path / "a.pdf")
+    for panel in FULL_PANELS:
+        assert axes_under(figure, panel.title[:8]), panel.title
+    width, height = figure.get_size_inches()
+    assert 0.6 < height / width < 1.2
+    assert (tmp_path / "a.pdf").stat().st_size < 1_000_000
+    assert any(text.startswith("share of the values in a bin") for text in texts(figure))
 
 
 def test_steps_that_nobody_measured_are_not_bridged_by_a_line(tmp_path):

@@ -12,6 +12,8 @@ import tempfile
 import textwrap
 import threading
 import time
+import tracemalloc
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cockpitlite import Panel, RunFileError, load, store
-from cockpitlite.store import Histogram, RunWriter, find_runs
+from cockpitlite.store import VERSION, Histogram, RunWriter, find_runs
 
 # A new file for each example, in the folder of the test.
 many_files = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -219,6 +221,169 @@ class TestReadings:
         assert run.histogram(name, 0, name)[0].tolist() == [7]
         assert run.events(name)[0].data == {name: name}
         assert run.panels()[0].name == name
+
+
+def histogram(counts, *edges):
+    """A stored histogram of plain numbers."""
+    return Histogram(np.array(counts), tuple(np.array(axis, dtype=np.float64) for axis in edges))
+
+
+def spoiled(path, statement, *values):
+    """Do to a run file what no cockpitlite does."""
+    db = sqlite3.connect(path)
+    db.execute(statement, values)
+    db.commit()
+    db.close()
+
+
+class TestHistograms:
+    @pytest.fixture
+    def several(self, path):
+        """A run with a total and two layers, the second of which begins later; edges change once."""
+        writer = RunWriter(path)
+        for step in (2, 5, 7, 11):
+            edges = [0.0, 1.0, 2.0] if step < 7 else [0.0, 2.0, 4.0]
+            writer.histogram("hist", step, histogram([step, 1], edges))
+            writer.histogram("hist", step, histogram([step, 2], edges), "b")
+            if step > 5:
+                writer.histogram("hist", step, histogram([step, 3], edges), "a")
+        writer.reading("loss", 20, 1.0)
+        writer.close()
+        return load(path)
+
+    def test_the_steps_and_layers_are_listed(self, several):
+        steps, layers = several.histograms("hist")
+        assert steps.dtype == np.int64
+        assert (steps.tolist(), layers) == ([2, 5, 7, 11], ["b", "a"])
+        with pytest.raises(KeyError, match=r"'loss' has no histograms"):
+            several.histograms("loss")
+        with pytest.raises(KeyError, match=r"no reading 'other'"):
+            several.histograms("other")
+
+    @pytest.mark.parametrize("rows", [1, 2, 1000])
+    def test_all_of_them_are_read_in_order(self, several, rows, monkeypatch):
+        monkeypatch.setattr(store, "ROWS", rows)
+        for layer, steps, last in ((None, [2, 5, 7, 11], 1), ("b", [2, 5, 7, 11], 2), ("a", [7, 11], 3), ("c", [], 0)):
+            found = list(several.each_histogram("hist", layer))
+            assert [step for step, _ in found] == steps
+            assert [each.counts.tolist() for _, each in found] == [[step, last] for step in steps]
+        assert [step for step, _ in several.each_histogram("hist", since=5)] == [5, 7, 11]
+        assert [step for step, _ in several.each_histogram("hist", "a", since=8)] == [11]
+        assert list(several.each_histogram("hist", since=12)) == []
+        with pytest.raises(KeyError, match=r"no reading 'other'"):
+            next(several.each_histogram("other"))
+
+    def test_the_newest_is_found(self, several):
+        step, found = several.newest_histogram("hist", "a")
+        assert (step, found.counts.tolist(), found.edges[0].tolist()) == (11, [11, 3], [0, 2, 4])
+        assert several.newest_histogram("loss") is None
+
+    def test_a_second_histogram_for_a_step_replaces_the_first(self, path):
+        writer = RunWriter(path)
+        writer.histogram("hist", 0, histogram([1], [0.0, 1.0]))
+        writer.histogram("hist", 0, histogram([2, 3], [0.0, 1.0, 2.0]))
+        writer.close()
+        assert [each.counts.tolist() for _, each in load(path).each_histogram("hist")] == [[2, 3]]
+
+    def test_edges_that_histograms_share_are_kept_once(self, path, monkeypatch):
+        monkeypatch.setattr(store, "KNOWN_AXES", 2)
+        writer = RunWriter(path)
+        for step in range(40):
+            edges = np.arange(4.0) * 2.0 ** (step % 4)
+            writer.histogram("hist", step, Histogram(np.array([step, 0, 1]), (edges,)))
+        writer.close()
+        db = sqlite3.connect(path)
+        assert db.execute("SELECT count(*) FROM axis").fetchone()[0] == 4
+        db.close()
+        found = dict(load(path).each_histogram("hist"))
+        assert found[1].edges[0] is found[5].edges[0]
+        assert found[39].edges[0].tolist() == [0, 8, 16, 24]
+
+    def test_a_histogram_is_small_on_the_disk(self, path):
+        random = np.random.default_rng(0)
+        positive = 2.0 ** np.arange(-29, 1)
+        edges = np.concatenate([-positive[::-1], positive])
+        empty = RunWriter(path.with_name("empty.cockpit"))
+        empty.close()
+        writer = RunWriter(path)
+        for step in range(200):
+            for layer in (None, "0.weight", "0.bias", "2.weight", "2.bias"):
+                counts = np.histogram(np.clip(0.05 * random.standard_t(3, 20_000), -1, 1), edges)[0]
+                writer.histogram("hist", step, Histogram(counts, (edges,)), layer)
+        writer.close()
+        each = (path.stat().st_size - empty.path.stat().st_size) / 1000
+        assert each < 150
+
+    def test_rollback_forgets_edges_and_layers_too(self, path):
+        writer = RunWriter(path)
+        writer.histogram("hist", 0, histogram([1], [0.0, 1.0]), "a")
+        writer.rollback()
+        writer.histogram("hist", 0, histogram([2], [5.0, 6.0]), "b")
+        writer.histogram("hist", 0, histogram([3], [0.0, 1.0]), "a")
+        writer.close()
+        run = load(path)
+        assert run.histogram("hist", 0, "a")[0].tolist() == [3]
+        assert run.histogram("hist", 0, "a")[1].tolist() == [0, 1]
+        assert run.histogram("hist", 0, "b")[1].tolist() == [5, 6]
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            histogram([1, 2], [0.0, 1.0]),
+            histogram([[1]], [0.0, 1.0]),
+            histogram([[[1]]], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]),
+            histogram(1),
+        ],
+    )
+    def test_counts_and_edges_must_fit_together(self, path, bad):
+        writer = RunWriter(path)
+        with pytest.raises(ValueError, match=r"the histogram 'hist' has counts of shape"):
+            writer.histogram("hist", 0, bad)
+        writer.close()
+
+    def test_more_bins_than_a_file_may_hold_are_refused(self, path, monkeypatch):
+        monkeypatch.setattr(store, "MOST_BINS", 8)
+        writer = RunWriter(path)
+        writer.histogram("hist", 0, Histogram(np.zeros(8, np.int64), (np.arange(9.0),)))
+        with pytest.raises(ValueError, match=r"for \(9,\) bins"):
+            writer.histogram("hist", 1, Histogram(np.zeros(9, np.int64), (np.arange(10.0),)))
+        writer.close()
+
+    @pytest.mark.parametrize(
+        ("statement", "value", "words"),
+        [
+            ("UPDATE histogram SET counts = ?", zlib.compress(bytes(16)), "too many or too few"),
+            ("UPDATE histogram SET counts = ?", zlib.compress(bytes(32)), "too many or too few"),
+            ("UPDATE histogram SET counts = ?", b"", "too many or too few"),
+            ("UPDATE histogram SET counts = ?", b"not compressed", "incorrect header"),
+            ("UPDATE histogram SET counts = ?", "text", "bytes-like"),
+            ("UPDATE histogram SET first = ?", 99, "it has no edges"),
+            ("UPDATE axis SET edges = ?", bytes(31), "multiple of element size"),
+            ("UPDATE axis SET edges = ?", b"", "non-negative"),
+            ("UPDATE axis SET edges = ?", bytes(8 * (2**22 + 2)), "more than 4,194,304 bins"),
+        ],
+    )
+    def test_a_damaged_histogram_is_named_as_such(self, path, statement, value, words):
+        writer = RunWriter(path)
+        writer.histogram("hist", 0, histogram([1, 2, 3], [0.0, 1.0, 2.0, 3.0]))
+        writer.close()
+        spoiled(path, statement, value)
+        with pytest.raises(RunFileError, match=rf"has a damaged histogram: .*{words}"):
+            load(path).histogram("hist", 0)
+
+    def test_a_bomb_does_not_go_off(self, path):
+        writer = RunWriter(path)
+        writer.histogram("hist", 0, histogram([1, 2, 3], [0.0, 1.0, 2.0, 3.0]))
+        writer.close()
+        spoiled(path, "UPDATE histogram SET counts = ?", zlib.compress(bytes(100_000_000), 9))
+        run = load(path)
+        tracemalloc.start()
+        try:
+            with pytest.raises(RunFileError, match=r"too many or too few counts"):
+                run.histogram("hist", 0)
+            assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        finally:
+            tracemalloc.stop()
 
 
 class TestDescription:
@@ -447,7 +612,8 @@ class TestSchema:
         monkeypatch.undo()
         before = path.read_bytes()
         with pytest.raises(
-            RunFileError, match=r"newer cockpitlite \(schema 2, this one knows 1\); upgrade cockpitlite"
+            RunFileError,
+            match=rf"newer cockpitlite \(schema {VERSION + 1}, this one knows {VERSION}\); upgrade cockpitlite",
         ):
             load(path)
         with pytest.raises(RunFileError, match=r"newer cockpitlite"):
@@ -486,7 +652,7 @@ class TestSchema:
             assert writer.last_step == 1
             writer.close()
         db = sqlite3.connect(path)
-        assert db.execute("PRAGMA user_version").fetchone()[0] == 2
+        assert db.execute("PRAGMA user_version").fetchone()[0] == VERSION + 1
         db.close()
         assert load(path).series("loss")[1].tolist() == [100.0, 50.0]
 
@@ -507,6 +673,65 @@ class TestSchema:
         next_version()
         RunWriter(path, resume=True).close()
         assert load(path).series("loss")[1].tolist() == [100.0, 50.0]
+
+
+class TestSpelledHistograms:
+    """Version 1 spelled out the edges of each histogram and did not compress its counts."""
+
+    @pytest.fixture
+    def old(self, path):
+        db = sqlite3.connect(path)
+        store._create(db)
+        db.execute("INSERT INTO name VALUES (1, 'loss'), (7, 'hist')")
+        db.execute("INSERT INTO reading VALUES (1, 3, 0.5)")
+        one, two = json.dumps([[0.0, 1.0, math.inf]]), json.dumps([[0.0, 1.0], [-1.0, math.nan, 1.0]])
+        for step, layer, edges, counts in (
+            (3, "", one, [2**62, 1]),
+            (3, "0.weight", one, [5, 0]),
+            (4, "", two, [7, 8]),
+        ):
+            row = (7, step, layer, edges, np.array(counts, dtype="<i8").tobytes())
+            db.execute("INSERT INTO histogram VALUES (?, ?, ?, ?, ?)", row)
+        db.execute(f"PRAGMA application_id = {store.APPLICATION_ID}")
+        db.execute("PRAGMA user_version = 1")
+        db.commit()
+        db.close()
+        return path
+
+    def check(self, run):
+        assert run.series("loss")[1].tolist() == [0.5]
+        assert run.names() == ["hist", "loss"]
+        steps, layers = run.histograms("hist")
+        assert (steps.tolist(), layers) == ([3, 4], ["0.weight"])
+        counts, edges = run.histogram("hist", 3)
+        assert (counts.tolist(), edges.tolist()) == ([2**62, 1], [0, 1, math.inf])
+        assert run.histogram("hist", 3, "0.weight")[0].tolist() == [5, 0]
+        counts, (first, second) = run.histogram("hist", 4)
+        assert counts.tolist() == [[7, 8]]
+        assert first.tolist() == [0, 1]
+        np.testing.assert_array_equal(second, [-1, math.nan, 1])
+
+    def test_they_are_read_and_the_file_is_left_alone(self, old):
+        before = old.read_bytes()
+        self.check(load(old))
+        assert old.read_bytes() == before
+
+    def test_resume_compacts_them(self, old):
+        writer = RunWriter(old, resume=True)
+        writer.histogram("hist", 5, histogram([1, 2], [0.0, 1.0, math.inf]), "0.weight")
+        writer.rollback()
+        writer.close()
+        self.check(load(old))
+        db = sqlite3.connect(old)
+        assert db.execute("PRAGMA user_version").fetchone()[0] == VERSION
+        assert db.execute("SELECT count(*) FROM axis").fetchone()[0] == 3
+        db.close()
+
+    @pytest.mark.parametrize("damage", [("edges", "[[1, 2"), ("edges", '["a"]'), ("counts", b"odd"), ("edges", "[]")])
+    def test_a_damaged_one_is_named_as_such(self, old, damage):
+        spoiled(old, f"UPDATE histogram SET {damage[0]} = ?", damage[1])
+        with pytest.raises(RunFileError, match=r"a damaged histogram"):
+            load(old)
 
 
 KILLED = """

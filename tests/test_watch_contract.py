@@ -577,6 +577,17 @@ def test_logged_values_stand_under_the_last_step(watch):
     assert at(run, "epoch") == [2]
 
 
+def test_what_is_logged_under_a_measured_name_is_kept_beside_it(watch):
+    model, optimizer = start(watch)
+    steps(model, optimizer, 2)
+    with pytest.warns(UserWarning, match="valid_accuracy"):
+        optimizer.cockpit.log(accuracy=0.25)
+    optimizer.cockpit.log(accuracy=0.5)  # it is said once
+    run = land(optimizer)
+    assert run.series("logged_accuracy")[1].tolist() == [0.5]
+    assert len(run.series("accuracy")[1]) == 2
+
+
 def test_logging_before_the_first_step_does_not_stop_training(watch):
     model, optimizer = start(watch)
     optimizer.cockpit.log(epoch=0)

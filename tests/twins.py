@@ -69,13 +69,48 @@ class Photograph:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One forward of a step: where it took place, on what, and its loss's weight in the loss of the step."""
+
+    problem: Problem
+    batch: Batch
+    before: Photograph
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How an optimizer of a kind moved: each parameter's options before the step, and its state after it."""
+
+    kind: str
+    options: dict[str, dict[str, Any]]
+    state: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Step:
-    """What a run did in one step: its batch, the gradients its optimizer saw, the learning rate it used."""
+    """What a run did in one step: its batch, the gradients its optimizer saw, the learning rate it used.
+
+    ``parts`` are its forwards where there was not just one at ``before``; with ``paired`` their samples are the same.
+    ``sign`` is -1 where the optimizer goes uphill.
+    """
 
     before: Photograph
     batch: Batch
     clipped: dict[str, Tensor | None]
     learning_rate: float
+    parts: tuple[Part, ...] = ()
+    paired: bool = False
+    rule: Rule | None = None
+    learning_rates: dict[str, float] = field(default_factory=dict)
+
+    def parts_for(self, problem: Problem) -> tuple[Part, ...]:
+        return self.parts or (Part(problem, self.batch, self.before),)
+
+    @property
+    def sign(self) -> float:
+        maximize = self.rule is not None and any(o.get("maximize", False) for o in self.rule.options.values())
+        return -1.0 if maximize else 1.0
 
 
 @dataclass
@@ -85,6 +120,7 @@ class Journey:
     model: nn.Module
     optimizer: Optimizer
     steps: list[Step] = field(default_factory=list)
+    start: Vectors | None = None  # where it was watched from, if not where its first step was taken
 
     def places(self) -> list[Vectors]:
         """Return the parameters before each step and after the last one, in float64."""
@@ -94,10 +130,15 @@ class Journey:
 
 def photograph(model: nn.Module) -> Photograph:
     return Photograph(
-        {name: parameter.detach().clone() for name, parameter in model.named_parameters()},
-        {name: buffer.detach().clone() for name, buffer in model.named_buffers()},
+        {plain(name): parameter.detach().clone() for name, parameter in model.named_parameters()},
+        {plain(name): buffer.detach().clone() for name, buffer in model.named_buffers()},
         torch.get_rng_state(),
     )
+
+
+def plain(name: str) -> str:
+    """Return a parameter's name without the wrapping of a compiled model."""
+    return name.replace("_orig_mod.", "")
 
 
 def train(setting: Setting, watch: Callable[[Optimizer, nn.Module], Optimizer] | None = None) -> Journey:
@@ -120,6 +161,80 @@ def train(setting: Setting, watch: Callable[[Optimizer, nn.Module], Optimizer] |
         journey.steps.append(Step(before, (x, y), clipped, optimizer.param_groups[0]["lr"]))
         optimizer.step()
     return journey
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A step as a recorder saw it: the forwards since the one before, and what the optimizer was given and kept."""
+
+    before: Photograph
+    passes: tuple[Photograph, ...]
+    clipped: dict[str, Tensor | None]
+    rule: Rule
+
+
+@dataclass
+class Leg:
+    """One watch, from the outside: every step, and the model and optimizer that took them."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    start: Vectors
+    taken: list[Taken] = field(default_factory=list)
+    passes: list[Photograph] = field(default_factory=list)
+
+    def places(self) -> list[Vectors]:
+        return [doubled(taken.before.parameters) for taken in self.taken] + [doubled(photograph(self.model).parameters)]
+
+
+class Recorder:
+    """Stands where ``cockpitlite.watch`` would, and writes down what a run passes through without touching it."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, list[Leg]] = {}
+
+    def watch(self, optimizer: Optimizer, model: nn.Module, run: str = "run", resume: bool = False) -> Optimizer:
+        leg = Leg(model, optimizer, doubled(photograph(model).parameters))
+        self.runs.setdefault(run, []).append(leg)
+        opened: list[tuple[Photograph, dict[str, Tensor | None], dict[str, dict[str, Any]]]] = []
+        names = {id(parameter): plain(name) for name, parameter in model.named_parameters()}
+
+        def forward(module: nn.Module, args: Any, kwargs: Any) -> None:
+            if module is model and module.training and torch.is_grad_enabled():
+                leg.passes.append(photograph(model))
+
+        def begin(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            gradients = {plain(name): parameter.grad for name, parameter in model.named_parameters()}
+            clipped = {name: None if grad is None else grad.clone() for name, grad in gradients.items()}
+            opened.append((photograph(model), clipped, options_of(optimizer, names)))
+
+        def end(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            before, clipped, options = opened.pop()
+            rule = Rule(type(optimizer).__name__, options, state_of(optimizer, names))
+            leg.taken.append(Taken(before, tuple(leg.passes), clipped, rule))
+            leg.passes.clear()
+
+        model.register_forward_pre_hook(forward, with_kwargs=True)
+        optimizer.register_step_pre_hook(begin)
+        optimizer.register_step_post_hook(end)
+        return optimizer
+
+
+def options_of(optimizer: Optimizer, names: Mapping[int, str]) -> dict[str, dict[str, Any]]:
+    """Return what the optimizer does to each parameter of the model, by its name."""
+    found = {}
+    for group in optimizer.param_groups:
+        options = {key: value for key, value in group.items() if key != "params"}
+        found.update({names[id(p)]: options for p in group["params"] if id(p) in names})
+    return found
+
+
+def state_of(optimizer: Optimizer, names: Mapping[int, str]) -> dict[str, dict[str, Any]]:
+    return {
+        names[id(parameter)]: copy.deepcopy(dict(state))
+        for parameter, state in optimizer.state.items()
+        if isinstance(parameter, Tensor) and id(parameter) in names
+    }
 
 
 # One batch at one place -----------------------------------------------------------------------------------------------
@@ -187,7 +302,64 @@ def evaluate(problem: Problem, place: Vectors, before: Photograph, batch: Batch)
         name: torch.zeros_like(p) if g is None else g
         for (name, p), g in zip(parameters.items(), gradients, strict=True)
     }
+    if problem.scattered:
+        return Evaluation(loss.item(), losses, gradient, parts_of_own_losses(parameters, problem.losses(output, y)))
     return Evaluation(loss.item(), losses, gradient, contributions(problem, model, calls, loss, len(y)))
+
+
+def parts_of_own_losses(parameters: Vectors, losses: Tensor) -> Vectors:
+    """Return each sample's contribution where nothing passes from one sample to another: that of its own loss."""
+    rows = [
+        torch.autograd.grad(one / len(losses), parameters.values(), retain_graph=True, allow_unused=True)
+        for one in losses
+    ]
+    return {
+        name: torch.stack([torch.zeros_like(p) if row[i] is None else row[i] for row in rows])
+        for i, (name, p) in enumerate(parameters.items())
+    }
+
+
+def evaluate_step(problem: Problem, place: Vectors, step: Step) -> Evaluation:
+    """Evaluate all forwards of a step, each where it took place, as one batch."""
+    if not step.parts:
+        return evaluate(problem, place, step.before, step.batch)
+    pieces = [
+        (part.weight, evaluate(part.problem, doubled(part.before.parameters), part.before, part.batch))
+        for part in step.parts
+    ]
+    return paired(pieces) if step.paired else joined(pieces)
+
+
+def joined(pieces: Sequence[tuple[float, Evaluation]]) -> Evaluation:
+    """Put the samples of several evaluations after each other; the loss is their weighted sum."""
+    total = sum(one.size for _, one in pieces)
+    return Evaluation(
+        sum(weight * one.loss for weight, one in pieces),
+        torch.cat([weight * total / one.size * one.losses for weight, one in pieces]),
+        {name: sum(weight * one.gradient[name] for weight, one in pieces) for name in pieces[0][1].gradient},
+        {
+            name: torch.cat([weight * one.contributions[name] for weight, one in pieces])
+            for name in pieces[0][1].contributions
+        },
+    )
+
+
+def paired(pieces: Sequence[tuple[float, Evaluation]]) -> Evaluation:
+    """Take the n-th samples of several evaluations for one sample."""
+    return Evaluation(
+        sum(weight * one.loss for weight, one in pieces),
+        sum(weight * one.losses for weight, one in pieces),
+        {name: sum(weight * one.gradient[name] for weight, one in pieces) for name in pieces[0][1].gradient},
+        {name: sum(weight * one.contributions[name] for weight, one in pieces) for name in pieces[0][1].contributions},
+    )
+
+
+def doubled(vectors: Vectors) -> Vectors:
+    return {name: tensor.double() for name, tensor in vectors.items()}
+
+
+def slope_of_parts(parts: Sequence[Part], place: Vectors, direction: Tensor) -> float:
+    return sum(part.weight * slope(part.problem, place, part.before, part.batch, direction) for part in parts)
 
 
 def slope(problem: Problem, place: Vectors, before: Photograph, batch: Batch, direction: Tensor) -> float:
@@ -341,13 +513,16 @@ class Truth:
     """What a watched run must say: ``series[name][step]``, and ``layers[name][step][layer]``.
 
     ``condition`` widens the tolerance of values that are small differences of large ones, by how much larger they are.
-    ``unweighted`` holds each step's fit for a run that does not know the variances.
+    ``unweighted`` holds each step's fit for a run that does not know the variances. ``scale`` is what the error of a
+    value is held against where that is not the value itself; ``choices`` are other values that are right as well.
     """
 
     series: dict[str, dict[int, float]] = field(default_factory=dict)
     layers: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
     condition: dict[tuple[str, int], float] = field(default_factory=dict)
     unweighted: dict[int, "Fit"] = field(default_factory=dict)
+    scale: dict[tuple[str, int], float] = field(default_factory=dict)
+    choices: dict[tuple[str, int], list[float]] = field(default_factory=dict)
 
     def put(self, step: int, **readings: float) -> None:
         for name, value in readings.items():
@@ -371,30 +546,52 @@ def truth(problem: Problem, journey: Journey) -> Truth:
     """Work out every reading of a run at every step."""
     found = Truth()
     places = journey.places()
-    evaluations = [
-        evaluate(problem, place, step.before, step.batch)
-        for place, step in zip(places[:-1], journey.steps, strict=True)
-    ]
+    evaluations = [evaluate_step(problem, place, step) for place, step in zip(places[:-1], journey.steps, strict=True)]
     for index, (step, evaluation) in enumerate(zip(journey.steps, evaluations, strict=True)):
         here, there = places[index], places[index + 1]
         moved = {name: there[name] - here[name] for name in here}
         put_loss(found, index, evaluation, step)
-        put_movement(found, index, here, moved, places[0])
+        put_movement(found, index, here, moved, places[0] if journey.start is None else journey.start)
         put_gradients(found, index, evaluation, step)
         put_spread(found, index, evaluation)
+        put_ratios(found, index, evaluation, step)
         direction = flat({name: moved[name] for name in evaluation.gradient})
-        start = torch.dot(evaluation.flat_gradient(), direction).item()
-        end = slope(problem, there, step.before, step.batch, direction)
-        found.put(index, uphill=float(start > 0), slope_same_start=start, slope_same_end=end)
-        found.put(index, alpha_same=ratio(-end, start))
+        parts = step.parts_for(problem)
+        slopes = [step.sign * slope_of_parts(parts, place, direction) for place in (here, there)]
+        found.put(index, uphill=float(slopes[0] > 0), slope_same_start=slopes[0], slope_same_end=slopes[1])
+        found.put(index, alpha_same=ratio(-slopes[1], slopes[0]))
+        for name in ("slope_same_start", "slope_same_end"):
+            found.scale[name, index] = evaluation.flat_gradient().norm().item() * flat(moved).norm().item()
+        put_choices(found, index, ("alpha_same", "slope_same_start", "slope_same_end"), parts, (here, there), direction)
     for index, (one, other) in enumerate(pairwise(evaluations)):
-        following = journey.steps[index + 1]
-        direction = flat({name: places[index + 1][name] - places[index][name] for name in one.gradient})
-        put_alpha(found, index, direction, one, other)
-        start = slope(problem, places[index], following.before, following.batch, direction)
-        end = torch.dot(other.flat_gradient(), direction).item()
-        found.put(index, slope_next_start=start, slope_next_end=end, alpha_next=ratio(-end, start))
+        here, there, following = places[index], places[index + 1], journey.steps[index + 1]
+        moved = {name: there[name] - here[name] for name in here}
+        put_alpha(found, index, moved, one, other, following.sign)
+        direction = flat({name: moved[name] for name in other.gradient})
+        parts = following.parts_for(problem)
+        slopes = [following.sign * slope_of_parts(parts, place, direction) for place in (here, there)]
+        found.put(index, slope_next_start=slopes[0], slope_next_end=slopes[1], alpha_next=ratio(-slopes[1], slopes[0]))
+        for name in ("slope_next_start", "slope_next_end"):
+            found.scale[name, index] = other.flat_gradient().norm().item() * flat(moved).norm().item()
+        put_choices(found, index, ("alpha_next", "slope_next_start", "slope_next_end"), parts, (here, there), direction)
     return found
+
+
+def put_choices(
+    found: Truth,
+    index: int,
+    names: tuple[str, str, str],
+    parts: Sequence[Part],
+    ends: tuple[Vectors, Vectors],
+    direction: Tensor,
+) -> None:
+    """A step of several forwards may be judged on any one of them."""
+    if len(parts) == 1:
+        return
+    for part in parts:
+        start, end = (slope(part.problem, place, part.before, part.batch, direction) for place in ends)
+        for name, value in zip(names, (ratio(-end, start), start, end), strict=True):
+            found.choices.setdefault((name, index), []).append(value)
 
 
 def ratio(numerator: float, denominator: float) -> float:
@@ -406,7 +603,7 @@ def ratio(numerator: float, denominator: float) -> float:
 def put_loss(found: Truth, index: int, evaluation: Evaluation, step: Step) -> None:
     found.put(
         index,
-        loss=evaluation.loss,
+        loss=step.sign * evaluation.loss,
         loss_std=evaluation.losses.std().item() if evaluation.size > 1 else math.nan,
         batch_size=evaluation.size,
         learning_rate=step.learning_rate,
@@ -422,8 +619,9 @@ def put_movement(found: Truth, index: int, here: Vectors, moved: Vectors, start:
 
 
 def put_gradients(found: Truth, index: int, evaluation: Evaluation, step: Step) -> None:
-    missing = {name: math.nan for name, grad in step.clipped.items() if grad is None}
-    clipped = {name: grad.double() for name, grad in step.clipped.items() if grad is not None}
+    seen = step.clipped or dict(evaluation.gradient)  # without a record the optimizer saw the gradient as it was
+    missing = {name: math.nan for name, grad in seen.items() if grad is None}
+    clipped = {name: grad.double() for name, grad in seen.items() if grad is not None}
     total = evaluation.flat_gradient().norm().item()
     found.put_layers("grad_norm", index, norms(evaluation.gradient) | missing, total)
     found.put_layers("grad_norm_clipped", index, norms(clipped) | missing, flat(clipped).norm().item())
@@ -458,14 +656,42 @@ def put_spread(found: Truth, index: int, evaluation: Evaluation) -> None:
         found.condition[name, index] = max(1.0, 0.05 * square.item() / abs(signal))
 
 
-def put_alpha(found: Truth, index: int, direction: Tensor, one: Evaluation, other: Evaluation) -> None:
-    length = direction.norm().item()
+def put_ratios(found: Truth, index: int, evaluation: Evaluation, step: Step) -> None:
+    """The readings that divide by a variance or by the loss."""
+    N = evaluation.size
+    squares = {name: gradient**2 for name, gradient in evaluation.gradient.items()}
+    each = {name: N * parts for name, parts in evaluation.contributions.items()}
+    biased = {name: each[name].var(0, unbiased=False) for name in each}
+    gsnr = {name: squares[name] / (biased[name] + 1e-5) for name in each}
+    found.put_layers("mean_gsnr", index, means(gsnr), flat(gsnr).mean().item())
+    if N == 1:
+        found.put_layers("early_stopping", index, dict.fromkeys(each, math.nan), math.nan)
+    else:
+        stopping = {name: 1 - N * squares[name] / (each[name].var(0) + 1e-5) for name in each}
+        found.put_layers("early_stopping", index, means(stopping), flat(stopping).mean().item())
+        found.scale["early_stopping", index] = 1 + abs(found.series["early_stopping"][index])
+    rates = {name: step.learning_rates.get(name, step.learning_rate) for name in each}
+    spread = sum(rates[name] * biased[name].sum().item() for name in each)
+    loss = step.sign * evaluation.loss
+    found.put(index, cabs=spread / loss if loss > 0 else math.nan)
+    if loss > 0:
+        found.scale["cabs", index] = sum(rates[name] * (each[name] ** 2).sum().item() for name in each) / N / loss
+
+
+def means(vectors: Vectors) -> dict[str, float]:
+    return {name: tensor.mean().item() for name, tensor in vectors.items()}
+
+
+def put_alpha(found: Truth, index: int, moved: Vectors, one: Evaluation, other: Evaluation, sign: float = 1.0) -> None:
+    """Fit the parabola to what is minimised: the negative of the loss where the optimizer goes uphill."""
+    length = flat(moved).norm().item()
     if length == 0.0:
         found.put(index, alpha=math.nan, alpha_std=math.nan)
         return
-    along = direction / length
-    observed = [one.loss, other.loss, *(torch.dot(e.flat_gradient(), along).item() for e in (one, other))]
-    samples = [one.losses, other.losses, one.per_sample() @ along, other.per_sample() @ along]
+    along = [flat({name: moved[name] for name in e.gradient}) / length for e in (one, other)]
+    slopes = [torch.dot(e.flat_gradient(), unit).item() for e, unit in zip((one, other), along, strict=True)]
+    observed = [sign * value for value in (one.loss, other.loss, *slopes)]
+    samples = [one.losses, other.losses, one.per_sample() @ along[0], other.per_sample() @ along[1]]
     variances = [x.var().item() / len(x) if len(x) > 1 else math.nan for x in samples]
     fit = fit_parabola(length, observed, variances)
     found.unweighted[index] = fit_parabola(length, observed, [math.nan] * 4)
@@ -474,6 +700,8 @@ def put_alpha(found: Truth, index: int, direction: Tensor, one: Evaluation, othe
         found.put(index, alpha_std=fit.std)
     for name, value, variance in zip(("f0", "f1", "d0", "d1"), observed, variances, strict=True):
         found.put(index, **{f"alpha_{name}": value, f"alpha_{name}_var": variance})
+    for name, evaluation in (("alpha_d0", one), ("alpha_d1", other)):
+        found.scale[name, index] = evaluation.flat_gradient().norm().item()
 
 
 @dataclass(frozen=True)
@@ -511,6 +739,7 @@ def fit_parabola(length: float, observed: Sequence[float], variances: Sequence[f
 ALPHAS = ("alpha", "alpha_same", "alpha_next")
 FIT = tuple(f"alpha_{name}{end}" for name in ("f0", "f1", "d0", "d1") for end in ("", "_var"))
 SAME = ("alpha_same", "slope_same_start", "slope_same_end")
+RATIOS = ("mean_gsnr", "early_stopping", "cabs")
 NEXT = ("alpha_next", "slope_next_start", "slope_next_end")
 PER_SAMPLE = ("norm_test", "inner_test", "ortho_test", "noise_scale", "noise_trace", "grad_signal")
 MOVEMENT = ("update_size", "distance", "update_ratio")

@@ -62,7 +62,7 @@ class ClippedGradient(Statistic):
         """Take its norms from the step."""
         step = supply.step
         if step.clipped is None:
-            raise Unavailable("the optimizer was given a closure, so the gradient it used was not seen")
+            raise Unavailable("the optimizer called the closure more than once, so it used several gradients")
         each = norms(step.clipped)
         return cls(step.names, _without(each, step.missing), each.norm())
 

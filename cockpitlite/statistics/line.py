@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from cockpitlite.precision import above_rounding
 from cockpitlite.replay import NotReplayable, loss_gradient
 from cockpitlite.statistics.loss import BatchLoss, SampleLosses
 from cockpitlite.statistics.samples import SampleReductions
@@ -60,7 +61,7 @@ class StepLine(Statistic):
             loss_start=line.loss,
             loss_end=loss,
             slope_start=line.slope / line.length,
-            slope_end=inner(step.gradient, line.displacement) / line.length,
+            slope_end=_slope_of_batch(step, line.displacement) / line.length,
             loss_start_variance=_of_mean(line.loss_variance, line.samples),
             loss_end_variance=_of_mean(loss_variance, _samples(step)),
             slope_start_variance=_of_mean(line.slope_variance, line.samples, squared),
@@ -83,7 +84,8 @@ class SameBatchSlopes(Statistic):
         """Evaluate the batch once more where the step has led."""
         step = supply.step
         after = [parameter.detach() for parameter in step.parameters]
-        return cls(supply(Descent).slope, _slope_elsewhere(step, after, step.displacement))
+        start = _slope_elsewhere(step, step.start, step.displacement) if step.moved else supply(Descent).slope
+        return cls(start, _slope_elsewhere(step, after, step.displacement))
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,16 @@ class NextBatchSlopes(Statistic):
         """Evaluate this batch once more where the last step began."""
         step, line = supply.step, _line(supply.step)
         before = _slope_elsewhere(step, line.start, line.displacement)
+        if step.moved:
+            return cls(before, _slope_elsewhere(step, step.start, line.displacement))
         return cls(before, inner(step.gradient, line.displacement))
+
+
+def _slope_of_batch(step: Step, direction: list[Tensor]) -> Tensor:
+    """Return gᵀd; NaN for an empty batch, whose gradient of zero says nothing."""
+    slope = inner(step.gradient, direction)
+    empty = any(backward.samples == 0 for backward in step.backwards)
+    return torch.full_like(slope, torch.nan) if empty else slope
 
 
 def line_of(supply: Supply) -> Line:
@@ -148,7 +159,9 @@ def variance_along(supply: Supply, want: Want) -> Tensor | None:
     if total < 2:
         return torch.full_like(slopes.sum(), torch.nan)
     centre = slopes.mean() if looked_at == total else _mean_slope(supply, want)
-    return (slopes - centre).square().sum() * (total / looked_at) / (total - 1)
+    deviation = (slopes - centre).square().sum()
+    rounding = torch.finfo(supply.step.gradient[0].dtype).eps
+    return above_rounding(deviation, slopes, rounding) * (total / looked_at) / (total - 1)
 
 
 def _mean_slope(supply: Supply, want: Want) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from cockpitlite.precision import at_least_float32
 from cockpitlite.records import Call
 from cockpitlite.statistics.rule import Reduced, Rule, Scope, by_sample, checked_input, chosen_rows, output_gradient
 
@@ -31,6 +32,30 @@ class LinearRule(Rule):
             squared = None if squared is None else squared + summed.square().sum(1)
         return Reduced(squared, projected)
 
+    def moments(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
+        """Return sums of squares: where a sample has one row, squares of factors."""
+        x, g = _rows(calls, scope.samples, scope.chosen)
+        if x.shape[1] > 1:
+            return super().moments(calls, names, scope)
+        built = {"weight": lambda: g[:, 0].square().T @ x[:, 0].square(), "bias": lambda: g[:, 0].square().sum(0)}
+        return {name: built[name]() for name in names}
+
+    def partial(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
+        """Return the sums over the samples looked at."""
+        return _summed(*_rows(calls, scope.samples, scope.chosen), names)
+
+    def picked(self, calls: Sequence[Call], positions: Mapping[str, Tensor], scope: Scope) -> dict[str, Tensor]:
+        """Return single elements: where a sample has one row, products of a factor of each side."""
+        x, g = _rows(calls, scope.samples, scope.chosen)
+        if x.shape[1] > 1 or "weight" not in positions:
+            return super().picked(calls, positions, scope)
+        at = positions["weight"]
+        row, column = at // x.shape[2], at % x.shape[2]
+        found = {"weight": g[:, 0].gather(1, row) * x[:, 0].gather(1, column)}
+        if "bias" in positions:
+            found["bias"] = g[:, 0].gather(1, positions["bias"])
+        return found
+
     def contributions(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return g xᵀ and Σ g per sample."""
         x, g = _rows(calls, scope.samples, scope.chosen)
@@ -39,9 +64,12 @@ class LinearRule(Rule):
 
     def total(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return the sums over samples."""
-        x, g = _rows(calls, scope.samples, None)
-        built = {"weight": lambda: g.flatten(0, 1).T @ x.flatten(0, 1), "bias": lambda: g.sum((0, 1))}
-        return {name: built[name]() for name in names}
+        return _summed(*_rows(calls, scope.samples, None), names)
+
+
+def _summed(x: Tensor, g: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    built = {"weight": lambda: g.flatten(0, 1).T @ x.flatten(0, 1), "bias": lambda: g.sum((0, 1))}
+    return {name: built[name]() for name in names}
 
 
 def _rows(calls: Sequence[Call], samples: int, chosen: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -50,6 +78,7 @@ def _rows(calls: Sequence[Call], samples: int, chosen: Tensor | None) -> tuple[T
     for call in calls:
         gradient = output_gradient(call)
         given = checked_input(call).to(gradient.dtype)  # under autocast the layer computed in the gradient's type
+        given, gradient = at_least_float32(given), at_least_float32(gradient)  # and squares would overflow in it
         inputs.append(chosen_rows(by_sample(call, given, samples), chosen).flatten(1, -2))
         gradients.append(chosen_rows(by_sample(call, gradient, samples), chosen).flatten(1, -2))
     if len(calls) == 1:

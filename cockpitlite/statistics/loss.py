@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from cockpitlite.losses import Unseen, sample_losses
+from cockpitlite.precision import above_rounding, widest
 from cockpitlite.records import Backward
 from cockpitlite.statistics.statistic import Statistic, Supply
-from cockpitlite.statistics.step import Unavailable, widest
+from cockpitlite.statistics.step import Unavailable
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class BatchLoss(Statistic):
 
 @dataclass(frozen=True)
 class SampleLosses(Statistic):
-    """ℓ_n = N × the part of the loss from sample n, ``[sample]``, so that their mean is L."""
+    """ℓ_n = N × the part of the loss from sample n, ``[sample]``, so that their mean is L; ``rounding`` is relative."""
 
     each: Tensor
+    rounding: float
     needs_model: ClassVar[bool] = True
 
     @classmethod
@@ -41,14 +43,16 @@ class SampleLosses(Statistic):
         """Take each backward's losses and put them on the scale of the whole batch."""
         step = supply.step
         total = step.samples
-        return cls(torch.cat([_shared_out(backward, total, step.loss_fn) for backward in step.backwards]) * step.sign)
+        each = torch.cat([_shared_out(backward, total, step.loss_fn) for backward in step.backwards]) * step.sign
+        return cls(each, torch.finfo(step.gradient[0].dtype).eps)
 
     @property
     def variance(self) -> Tensor:
         """The unbiased variance over the samples; NaN for one sample."""
         if len(self.each) < 2:
             return torch.full_like(self.each.sum(), torch.nan)
-        return (self.each - self.each.mean()).square().sum() / (len(self.each) - 1)  # var() waits, on the CPU
+        deviation = (self.each - self.each.mean()).square().sum()  # var() waits, on the CPU
+        return above_rounding(deviation, self.each, self.rounding) / (len(self.each) - 1)
 
 
 def _shared_out(backward: Backward, total: int, loss_fn: object) -> Tensor:

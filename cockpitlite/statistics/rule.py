@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -74,6 +74,43 @@ class Rule(ABC):
         size = sum(direction[0].numel() for direction in directions.values()) + self.transient(calls)
         built = (self.contributions(calls, list(directions), part) for part in scope.parts(size))
         return joined([reduce_contributions(part, directions, squares) for part in built])
+
+    def moments(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
+        """Return Σ c_n² of each named parameter, elementwise, over the samples looked at."""
+        return self._accumulated(calls, names, scope, lambda each: each.square().sum(0))
+
+    def partial(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
+        """Return Σ c_n of each named parameter over the samples looked at."""
+        return self._accumulated(calls, names, scope, lambda each: each.sum(0))
+
+    def picked(self, calls: Sequence[Call], positions: Mapping[str, Tensor], scope: Scope) -> dict[str, Tensor]:
+        """Return single elements of c_n, ``[K, pick]``, at flat ``positions`` (``[K, pick]``) of each parameter."""
+        found: dict[str, list[Tensor]] = {name: [] for name in positions}
+        for part, built in self.parts(calls, list(positions), scope):
+            for name, each in built.items():
+                found[name].append(each.reshape(len(each), -1).gather(1, positions[name][part]))
+        return {name: torch.cat(parts) for name, parts in found.items()}
+
+    def parts(
+        self, calls: Sequence[Call], names: Sequence[str], scope: Scope
+    ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+        """Yield the contributions of as many samples as memory allows, with their places among those looked at."""
+        owned = own_parameters(calls[0].module, names)
+        size = sum(parameter.numel() for parameter in owned.values()) + self.transient(calls)
+        begin = 0
+        for part in scope.parts(size):
+            end = begin + len(part.indices)
+            yield slice(begin, end), self.contributions(calls, names, part)
+            begin = end
+
+    def _accumulated(
+        self, calls: Sequence[Call], names: Sequence[str], scope: Scope, summed: Callable[[Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        total: dict[str, Tensor] = {}
+        for _, built in self.parts(calls, names, scope):
+            for name, each in built.items():
+                add(total, name, summed(each))
+        return total
 
     def transient(self, calls: Sequence[Call]) -> int:
         """Return how many numbers a sample's contributions take while they are built, besides themselves."""

@@ -13,14 +13,18 @@ from cockpitlite.statistics.statistic import Statistic, Supply
 
 @dataclass(frozen=True)
 class Settings(Statistic):
-    """The optimizer's parameter groups as this step used them."""
+    """The optimizer's parameter groups as this step used them; ``each`` are those of the watched parameters."""
 
     groups: Sequence[Mapping[str, Any]]
+    each: Sequence[Mapping[str, Any]]
 
     @classmethod
     def of(cls, supply: Supply) -> Self:
         """Take them from the step."""
-        return cls(supply.step.groups)
+        step = supply.step
+        members = zip(step.optimizer.param_groups, step.groups, strict=True)
+        known = {id(parameter): group for held, group in members for parameter in held["params"]}
+        return cls(step.groups, [known[id(parameter)] for parameter in step.parameters])
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,23 @@ class BatchSize(Statistic):
 
 @dataclass(frozen=True)
 class Costs(Statistic):
-    """What watching takes: its ``share`` of the time in a window (0 to 1), and the ``interval`` of tracked steps."""
+    """What the run takes: watching's ``share`` of the time in a window (0 to 1), the ``interval`` of tracked steps.
+
+    ``step_seconds`` is the mean time from step to step, ``memory`` in bytes, ``watts`` the GPU's mean power since the
+    last tracked step (NaN where it cannot be known).
+    """
 
     share: float
     interval: float
+    step_seconds: float
+    memory: float
+    watts: float
 
     @classmethod
     def of(cls, supply: Supply) -> Self:
-        """Take them from the step."""
-        return cls(**supply.step.costs)
+        """Read the meters."""
+        meters = supply.step.meters
+        return cls(meters.share, supply.step.interval, meters.step_seconds, meters.memory, meters.watts)
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,18 @@ class Want(enum.Enum):
     """What a statistic wants kept of a step while it passes."""
 
     FORWARD = "what a re-evaluation of the batch needs"
+    ROAD = "how the loss was computed from the model's output"
+    ACTIVATIONS = "how the layers' outputs are distributed"
     SQUARES = "squared norms of per-sample gradients"
     ON_GRADIENT = "projections of per-sample gradients on the mean gradient"
     ON_STEP = "projections of per-sample gradients on the step they led to"
     ON_LAST_STEP = "projections of per-sample gradients on the step before"
+    ELEMENTS = "per-sample gradients, element by element"
 
     @property
     def per_sample(self) -> bool:
         """Whether this takes the calls of the modules to answer."""
-        return self is not Want.FORWARD
+        return self not in (Want.FORWARD, Want.ROAD, Want.ACTIVATIONS)
 
 
 class Statistic(ABC):

@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cockpitlite.meters import Meters
+from cockpitlite.precision import at_least_float32, widest
 from cockpitlite.records import Backward
+from cockpitlite.replay import CallRecorder, NotReplayable, with_calls
 
 
 class Unavailable(Exception):
@@ -44,23 +47,43 @@ class Line:
 
 
 @dataclass
+class Memory:
+    """What is carried from one tracked step to the next: the extreme eigenvectors of H, and of H as scaled.
+
+    ``known_loss`` says whether the loss was found to have a curvature of a known form, None before that was tested.
+    """
+
+    known_loss: bool | None = None
+    hessian: tuple[Tensor, Tensor] | None = None
+    scaled: tuple[Tensor, Tensor] | None = None
+
+
+@dataclass
 class Step:
     """Everything known of a step once the optimizer has taken it.
 
-    The lists run over the watched parameters, in the order of ``names``. ``start`` are the parameters before the step,
+    The lists run over the watched parameters, in the order of ``names``; ``missing`` marks those that got no gradient,
+    ``frozen`` those of them that take none. ``start`` are the parameters before the step,
+    ``evaluated`` those that the batch was evaluated with, other ones where the optimizer has ``moved`` them in between;
     ``displacement`` is what the step added, ``gradient`` the gradient of the minimised loss, unscaled and unclipped
     (zero where there was none), ``clipped`` the one the optimizer saw. Under ``maximize`` the loss and the gradient
     have changed sign, so that downhill is always good. ``chosen`` holds, per backward, the samples looked at, or None
-    for all. ``reasons`` says, by topic, what is known not to work; ``held`` whether a check on the device held, which
-    the host may not know yet.
+    for all. ``generator`` is a random stream of our own on the parameters' device; ``recorder`` records the calls of
+    the modules where a batch is evaluated again, the only way to see them where they are ``unseen``. ``foreign`` are
+    the parameters that act outside of the module that owns them too. ``reasons`` says,
+    by topic, what is known not to work; ``held`` whether a check on the device held, which the host may not know yet;
+    ``remarks`` what a user should know of how a reading was made.
     """
 
     index: int
     names: list[str]
     parameters: list[nn.Parameter]
     missing: list[bool]
+    frozen: list[bool]
     signs: list[float]
     start: list[Tensor]
+    evaluated: list[Tensor]
+    moved: bool
     displacement: list[Tensor]
     gradient: list[Tensor]
     clipped: list[Tensor] | None
@@ -69,11 +92,29 @@ class Step:
     origin: list[Tensor] | None
     line: Line | None
     groups: list[dict[str, Any]]
+    generator: torch.Generator
+    optimizer: torch.optim.Optimizer
+    memory: Memory
+    meters: Meters
+    interval: float
+    recorder: CallRecorder | None
+    unseen: bool = False
+    foreign: frozenset[int] = frozenset()
     scan: dict[tuple[str, str], Tensor] = field(default_factory=dict)
-    costs: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     held: dict[str, Tensor] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
     loss_fn: Any = None
+
+    @cached_property
+    def passes(self) -> list[Backward]:
+        """The backwards with the calls of the modules; Unavailable where those cannot be had."""
+        if not self.unseen or self.recorder is None:
+            return self.backwards
+        try:
+            return [with_calls(backward, self.parameters, self.evaluated, self.recorder) for backward in self.backwards]
+        except NotReplayable as reason:
+            raise Unavailable(f"what is compiled can only be seen in a second evaluation, and {reason}") from reason
 
     @cached_property
     def samples(self) -> int:
@@ -109,13 +150,3 @@ def inner(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
     pairs = zip(left, right, strict=True)
     products = [torch.dot(at_least_float32(a).flatten(), at_least_float32(b).flatten()) for a, b in pairs]
     return widest(torch.stack(products)).sum()
-
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Return half-precision numbers as float32, others as they are."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-
-
-def widest(tensor: Tensor) -> Tensor:
-    """Return few numbers in the precision that sums and differences of them are taken in."""
-    return tensor.float() if tensor.device.type == "mps" else tensor.double()

@@ -78,10 +78,11 @@
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     cockpit: {
-      /* Each visible panel's width in pixels and its zoom; nothing at all while nobody looks. */
+      /* Each visible panel's width in pixels and its zoom; nothing at all while nobody looks, nor while the board is
+         being drawn: it would be asked for again and again, and never come. */
       measure: function () {
         hideFocusTargets();
-        if (document.hidden) {
+        if (document.hidden || document.querySelector("#board[data-dash-is-loading]")) {
           return window.dash_clientside.no_update;
         }
         const views = {};

@@ -20,6 +20,11 @@ def mlp() -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 10))
 
 
+def curved() -> nn.Sequential:
+    """A network that bends: its Hessian has negative curvature, also on its diagonal, which the GGN has not."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 10))
+
+
 def cnn() -> nn.Sequential:
     """Cockpit's second example."""
     return nn.Sequential(
@@ -79,4 +84,19 @@ PROBLEMS: dict[str, Problem] = {
     "momentum": Problem(
         mlp, side=8, batch_size=33, settings={"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-2}
     ),
+    "curved": Problem(curved, side=4, batch_size=21, settings={"lr": 2.0}),
 }
+
+# The histograms and the diagonals of the curvature are read every so many steps: on the largest network they take long.
+COSTLY_EVERY = {"linear": 1, "cnn": STEPS - 1, "mlp": 1, "momentum": 1, "curved": 1}
+
+# Where the parameters of every step are read, and at the probed ones both ends of the spectrum. The large networks take
+# too long, and the loss of the linear one is convex: its smallest eigenvalue is 0, thousands of times, and no iteration
+# finds it.
+SMALL = ("mlp", "curved")
+PROBED = (0, 3, STEPS - 1)
+
+# One batch at parameters that stay where they are, measured again and again: the draws of a stochastic reading. From 64
+# samples on we draw one label for each, as Cockpit does for any number.
+STILL = Problem(curved, side=4, batch_size=64, settings={"lr": 0.0})
+DRAWS = 150

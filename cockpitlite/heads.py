@@ -1,0 +1,250 @@
+"""Where a model ends and its loss begins: the tensors the loss function is given, and the loss's curvature there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from cockpitlite.hooks import CallRecorder
+from cockpitlite.records import Backward, Forward
+from cockpitlite.replay import Replay, gradients_of
+
+Column = list[Tensor]  # a vector over all heads: one tensor of each head's shape
+
+
+class NoHeads(Exception):
+    """The curvature of the loss in the model's output is not known; the message is the reason a user reads."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A tensor that a loss function was given: logits along ``axis`` of a softmax, or elements that stand alone."""
+
+    given: Tensor
+    axis: int | None
+
+
+class Heads:
+    """The heads of a recorded backward, evaluated once more at ``values``, and a root of the loss's Hessian there.
+
+    In a row of logits that Hessian is w(diag p − ppᵀ), p the softmax and w the row's weight in the loss; between
+    elements that stand alone it is diagonal. w and the diagonal are measured by one product with it, and another one
+    tests the form (``sound``). ``sign`` is −1 where the loss is maximised. Calls of the modules are recorded by
+    ``recorder`` into ``forwards``. Raises NoHeads or NotReplayable with the reason.
+    """
+
+    def __init__(
+        self,
+        backward: Backward,
+        parameters: Sequence[nn.Parameter],
+        values: Sequence[Tensor],
+        recorder: CallRecorder,
+        generator: torch.Generator,
+        sign: float,
+    ) -> None:
+        self._sign = sign
+        self.forwards: list[Forward] = []
+        self._generator = generator
+        watcher = _LossFunctions()
+
+        @contextlib.contextmanager
+        def recorded(forward: Forward) -> Iterator[None]:
+            with recorder.over(forward) as again, watcher.inside_model():
+                self.forwards.append(again)
+                yield
+
+        with watcher:
+            self._replay = Replay(backward, parameters, values, recorded)
+        self.heads = [*watcher.heads, *_direct_outputs(self._replay, [head.given for head in watcher.heads])]
+        if not self.heads:
+            raise NoHeads("the model returns its loss, and the loss function inside of it is not known")
+        self.inputs = [head.given for head in self.heads]
+        self._measure()
+
+    def drawn(self) -> Column:
+        """Return a random s with E[ssᵀ] = H_L: labels drawn from the model's own distribution, or random signs."""
+        return [self._drawn(head, weight) for head, weight in zip(self.heads, self._weights, strict=True)]
+
+    def columns(self, samples: int) -> Iterator[Column]:
+        """Yield columns of a root of H_L, each with one row or element of every sample: their squares sum to H_L."""
+        for index, (head, weight) in enumerate(zip(self.heads, self._weights, strict=True)):
+            for part in _all_columns(head, weight, samples):
+                yield [part if index == place else torch.zeros_like(z) for place, z in enumerate(self.inputs)]
+
+    def send(self, column: Column, batched: bool = False) -> Sequence[Tensor | None]:
+        """Return Jᵀs for each parameter, for one column or a batch of them; the recorded calls see it pass."""
+        with self._replay.standing():
+            return gradients_of(self.inputs, self._replay.leaves, column, retain_graph=True, is_grads_batched=batched)
+
+    def _measure(self) -> None:
+        with torch.enable_grad():
+            loss = self._sign * self._replay.loss / self._replay.scale
+            slopes = torch.autograd.grad(loss, self.inputs, create_graph=True, allow_unused=True)
+
+        def product(vectors: Column) -> Column:
+            pairs = [(g, v) for g, v in zip(slopes, vectors, strict=True) if g is not None and g.requires_grad]
+            zeros = [torch.zeros_like(z) for z in self.inputs]
+            if not pairs:
+                return zeros
+            heads, tails = [g for g, _ in pairs], [v for _, v in pairs]
+            found = torch.autograd.grad(heads, self.inputs, tails, retain_graph=True, allow_unused=True)
+            return [zero if image is None else image for zero, image in zip(zeros, found, strict=True)]
+
+        probe = [torch.ones_like(h.given) if h.axis is None else self._noise(h.given) for h in self.heads]
+        images = product(probe)
+        measured = zip(self.heads, probe, images, strict=True)
+        self._weights = [_weight(head, vector, image) for head, vector, image in measured]
+        test = [self._noise(head.given) for head in self.heads]
+        pairs = zip(self.heads, self._weights, test, product(test), strict=True)
+        gaps = [((_form(h, w, v) - image).norm(), image.norm()) for h, w, v, image in pairs]
+        gap, whole = torch.stack([g for g, _ in gaps]).norm(), torch.stack([n for _, n in gaps]).norm()
+        self.sound = gap <= 100 * torch.finfo(gap.dtype).eps ** 0.75 * whole
+
+    def _noise(self, like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=self._generator, device=like.device, dtype=like.dtype)
+
+    def _drawn(self, head: Head, weight: Tensor) -> Tensor:
+        z = head.given.detach()
+        uniform = torch.rand(z.shape, generator=self._generator, device=z.device, dtype=z.dtype)
+        if head.axis is None:
+            return weight.sqrt() * (1 - 2 * (uniform < 0.5).to(z))
+        gumbel = -torch.log(-torch.log(uniform.clamp(min=torch.finfo(z.dtype).tiny)))
+        label = (z + gumbel).argmax(head.axis, keepdim=True)
+        chosen = torch.zeros_like(z).scatter(head.axis, label, 1.0)
+        return weight.sqrt() * (z.softmax(head.axis) - chosen)
+
+
+def _form(head: Head, weight: Tensor, vector: Tensor) -> Tensor:
+    """Return the product of the assumed form of H_L with a vector."""
+    if head.axis is None:
+        return weight * vector
+    p = head.given.detach().softmax(head.axis)
+    return weight * (p * vector - p * (p * vector).sum(head.axis, keepdim=True))
+
+
+def _weight(head: Head, vector: Tensor, image: Tensor) -> Tensor:
+    """Return the diagonal of H_L, or the weight of each row, from one product; never negative."""
+    if head.axis is None:
+        return image.detach().clamp(min=0)
+    p = head.given.detach().softmax(head.axis)
+    square = (p * vector.square()).sum(head.axis, keepdim=True) - (p * vector).sum(head.axis, keepdim=True).square()
+    measured = (vector * image).sum(head.axis, keepdim=True) / square
+    return torch.where(square > 0, measured, 0.0).detach().clamp(min=0)
+
+
+def _all_columns(head: Head, weight: Tensor, samples: int) -> Iterator[Tensor]:
+    z = head.given.detach()
+    if head.axis is None:
+        for place in range(z.numel() // samples):
+            mask = torch.zeros_like(z).view(samples, -1)
+            mask[:, place] = 1
+            yield weight.sqrt() * mask.view_as(z)
+        return
+    p = z.softmax(head.axis)
+    for mask in _row_masks(z, head.axis, samples):
+        for label in range(z.shape[head.axis]):
+            chosen = torch.zeros_like(z)
+            chosen.select(head.axis, label).fill_(1)
+            yield (weight * p.select(head.axis, label).unsqueeze(head.axis)).sqrt() * (chosen - p) * mask
+
+
+def _row_masks(z: Tensor, axis: int, samples: int) -> Iterator[Tensor]:
+    """Yield masks that keep one softmax of every sample, ``z``'s shape with 1 along ``axis``."""
+    shape = list(z.shape)
+    shape[axis] = 1
+    flat = torch.zeros(shape, dtype=z.dtype, device=z.device).view(samples, -1)
+    for row in range(flat.shape[1]):
+        mask = flat.clone()
+        mask[:, row] = 1
+        yield mask.view(shape)
+
+
+def _direct_outputs(replay: Replay, given: Sequence[Tensor]) -> list[Head]:
+    """Return the model's outputs from which the loss is computed without a known loss function in between.
+
+    They are taken for elements that stand alone, as in a loss written by hand.
+    """
+    outputs = [out for outputs in replay.outputs for out in outputs if out.grad_fn is not None and out.dim()]
+    ends = {out.grad_fn for out in outputs} | {tensor.grad_fn for tensor in given}
+    waiting, seen = [replay.loss.grad_fn], {replay.loss.grad_fn}
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in ends:
+            continue
+        following = {parent for parent, _ in node.next_functions if parent is not None} - seen
+        seen |= following
+        waiting.extend(following)
+    known = {tensor.grad_fn for tensor in given}
+    return [Head(out, None) for out in outputs if out.grad_fn in seen and out.grad_fn not in known]
+
+
+@dataclass
+class _LossFunctions(TorchFunctionMode):
+    """Notes what known loss functions are given while a batch is evaluated again.
+
+    A softmax counts where a loss function takes its result, or where it is called after the model.
+    """
+
+    heads: list[Head] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self._softmaxes: list[tuple[Tensor, Head]] = []
+        self._inside = False
+
+    @contextlib.contextmanager
+    def inside_model(self) -> Iterator[None]:
+        self._inside = True
+        try:
+            yield
+        finally:
+            self._inside = False
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        name = str(getattr(func, "__name__", "")).strip("_")
+        given = args[0] if args else kwargs.get("input")
+        if isinstance(given, Tensor) and given.requires_grad:
+            self._note(name, given, args, kwargs, result)
+        return result
+
+    def _note(self, name: str, given: Tensor, args: Any, kwargs: Mapping[str, Any], result: Any) -> None:
+        if name == "cross_entropy":
+            self._take(Head(given, min(1, given.dim() - 1)))
+        elif name in ("softmax", "log_softmax"):
+            axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
+            if isinstance(axis, int):
+                self._softmaxes.append((result, Head(given, axis % given.dim())))
+        elif name in ("nll_loss", "kl_div") or not self._inside:
+            source = next((head for made, head in self._softmaxes if made is given or made is given._base), None)
+            if source is not None:
+                self._take(source)
+            elif name in _ELEMENTWISE:
+                self._take(Head(given, None))
+        elif name in _ELEMENTWISE:
+            self._take(Head(given, None))
+
+    def _take(self, head: Head) -> None:
+        if not any(known.given is head.given for known in self.heads):
+            self.heads.append(head)
+
+
+_ELEMENTWISE = {
+    "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "poisson_nll_loss",
+    "soft_margin_loss",
+}

@@ -1,0 +1,249 @@
+"""Which recorded calls account for which parameter's gradient, and what their samples contribute to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cockpitlite.losses import has_shared_term
+from cockpitlite.records import Backward, Call
+from cockpitlite.statistics.families import GENERIC, is_generic, rule_for
+from cockpitlite.statistics.rule import Reduced, Rule, Scope, joined, reduce_contributions
+from cockpitlite.statistics.step import Step, Unavailable
+
+Directions = Sequence[Sequence[Tensor]]  # [direction][parameter]
+ByParameter = dict[int, Tensor]  # by position among the watched parameters
+
+
+@dataclass(frozen=True)
+class Share:
+    """The calls of one module in one backward, and which watched parameters they account for."""
+
+    rule: Rule
+    calls: Sequence[Call]
+    parameters: Mapping[str, int]  # name inside the module -> position among the watched parameters
+
+    def named(self, chosen: Mapping[int, Tensor]) -> dict[str, Tensor]:
+        """Return what is given by position under the names that the module knows."""
+        return {name: chosen[index] for name, index in self.parameters.items() if index in chosen}
+
+    def placed(self, found: Mapping[str, Tensor]) -> ByParameter:
+        """Return what is given by name under the positions."""
+        return {self.parameters[name]: value for name, value in found.items()}
+
+    def part(self, tied: frozenset[int], *, among: bool) -> Share | None:
+        """Return the share of the parameters that are (or are not) tied to other modules, None where it is empty."""
+        kept = {name: index for name, index in self.parameters.items() if (index in tied) == among}
+        return Share(self.rule, self.calls, kept) if kept else None
+
+
+@dataclass(frozen=True)
+class Account:
+    """Contributions c_n of the samples looked at in one backward, unscaled; ``shares`` divide the parameters.
+
+    A parameter that several modules use is ``tied``: what its modules contribute is summed before anything else.
+    """
+
+    scope: Scope
+    alone: Sequence[Share]
+    together: Sequence[Share]
+    scale: Tensor | None
+
+    @classmethod
+    def of(cls, step: Step, backward: Backward, chosen: Tensor | None) -> Account:
+        """Divide the parameters that got a gradient among the calls it came through."""
+        samples = backward.samples
+        if samples is None:
+            raise Unavailable("the forwards of one backward saw different numbers of samples")
+        shares = _shares(step, backward)
+        uses = [index for share in shares for index in share.parameters.values()]
+        tied = frozenset(index for index in uses if uses.count(index) > 1)
+        values = {id(parameter): start for parameter, start in zip(step.parameters, step.evaluated, strict=True)}
+        return cls(
+            Scope(samples, chosen, values),
+            [part for share in shares if (part := share.part(tied, among=False)) is not None],
+            [part for share in shares if (part := share.part(tied, among=True)) is not None],
+            backward.scale,
+        )
+
+    def reduced(self, directions: Directions, squares: bool) -> Reduced:
+        """Return squared norms and projections of c_n over all parameters."""
+        parts = []
+        for share in self.alone:
+            along = {name: torch.stack([d[index] for d in directions]) for name, index in share.parameters.items()}
+            parts.append(share.rule.reduce(share.calls, along, self.scope, squares))
+        if self.together:
+            parts.append(joined([self._reduced_tied(each, directions, squares) for _, each in self._tied()]))
+        if not parts:
+            raise Unavailable("no gradient reached any module of the model")
+        whole = sum(parts[1:], parts[0])
+        if self.scale is None:
+            return whole
+        squared = None if whole.squared is None else whole.squared / self.scale**2
+        return Reduced(squared, whole.projected / self.scale)
+
+    def moments(self) -> ByParameter:
+        """Return Σ c_n² of each parameter, elementwise, over the samples looked at."""
+        found: ByParameter = {}
+        for share in self.alone:
+            found |= share.placed(share.rule.moments(share.calls, list(share.parameters), self.scope))
+        for _, each in self._tied():
+            _add(found, {index: built.square().sum(0) for index, built in each.items()})
+        return self._unscaled(found, 2)
+
+    def partial(self) -> ByParameter:
+        """Return Σ c_n of each parameter over the samples looked at."""
+        found: ByParameter = {}
+        for share in self.alone:
+            found |= share.placed(share.rule.partial(share.calls, list(share.parameters), self.scope))
+        for _, each in self._tied():
+            _add(found, {index: built.sum(0) for index, built in each.items()})
+        return self._unscaled(found)
+
+    def totals(self) -> ByParameter:
+        """Return Σ c_n of each parameter over all samples."""
+        found: ByParameter = {}
+        for share in (*self.alone, *self.together):
+            _add(found, share.placed(share.rule.total(share.calls, list(share.parameters), self.scope)))
+        return self._unscaled(found)
+
+    def picked(self, positions: Mapping[int, Tensor]) -> ByParameter:
+        """Return single elements of c_n, ``[K, pick]``, at flat ``positions`` (``[K, pick]``) of each parameter."""
+        found: ByParameter = {}
+        for share in self.alone:
+            found |= share.placed(share.rule.picked(share.calls, share.named(positions), self.scope))
+        if self.together:
+            parts = [
+                {
+                    index: built.reshape(len(built), -1).gather(1, positions[index][part])
+                    for index, built in each.items()
+                }
+                for part, each in self._tied()
+            ]
+            found |= {index: torch.cat([part[index] for part in parts]) for index in parts[0]}
+        return self._unscaled(found)
+
+    def built(self) -> Iterator[ByParameter]:
+        """Yield c_n of some parameters and some samples at a time, ``[sample, *parameter]``; together they are all."""
+        for share in self.alone:
+            for _, each in share.rule.parts(share.calls, list(share.parameters), self.scope):
+                yield self._unscaled(share.placed(each))
+        for _, tied in self._tied():
+            yield self._unscaled(tied)
+
+    def _tied(self) -> Iterator[tuple[slice, ByParameter]]:
+        """Yield the summed contributions of tied parameters for some samples at a time."""
+        if not self.together:
+            return
+        size = sum(
+            share.rule.transient(share.calls) + sum(self._numbers(share, name) for name in share.parameters)
+            for share in self.together
+        )
+        begin = 0
+        for part in self.scope.parts(size):
+            end = begin + len(part.indices)
+            built: ByParameter = {}
+            for share in self.together:
+                _add(built, share.placed(share.rule.contributions(share.calls, list(share.parameters), part)))
+            yield slice(begin, end), built
+            begin = end
+
+    @staticmethod
+    def _numbers(share: Share, name: str) -> int:
+        return dict(share.calls[0].module.named_parameters(remove_duplicate=False))[name].numel()
+
+    @staticmethod
+    def _reduced_tied(each: ByParameter, directions: Directions, squares: bool) -> Reduced:
+        along = {str(index): torch.stack([d[index] for d in directions]) for index in each}
+        return reduce_contributions({str(index): built for index, built in each.items()}, along, squares)
+
+    def _unscaled(self, found: ByParameter, power: int = 1) -> ByParameter:
+        if self.scale is None:
+            return found
+        return {index: value / self.scale**power for index, value in found.items()}
+
+
+def accounts(step: Step, *, every: bool = False) -> list[Account]:
+    """Return the account of each backward of a step, for the samples looked at or for ``every`` one."""
+    if not step.samples:
+        raise Unavailable("the batch is empty")
+    passes = zip(step.passes, step.chosen, strict=True)
+    return [Account.of(step, backward, None if every else chosen) for backward, chosen in passes]
+
+
+def sums(step: Step) -> list[Tensor]:
+    """Return Σ c_n of each watched parameter from the records, unscaled, without the sign of ``maximize``."""
+    total = {index: torch.zeros_like(gradient) for index, gradient in enumerate(step.gradient)}
+    for account in accounts(step, every=True):
+        _add(total, account.totals())
+    return [total[index] for index in range(len(step.gradient))]
+
+
+def shared_part(step: Step) -> list[Tensor] | None:
+    """Return what of the gradient flows through no sample, where the loss has such a term; unsigned, per parameter."""
+    if not any(has_shared_term(backward) for backward in step.backwards):
+        return None
+    return [g * sign - found for g, sign, found in zip(step.gradient, step.signs, sums(step), strict=True)]
+
+
+def _add(total: ByParameter, more: Mapping[int, Tensor]) -> None:
+    for index, value in more.items():
+        total[index] = total[index] + value if index in total else value
+
+
+def _shares(step: Step, backward: Backward) -> list[Share]:
+    """Divide the parameters that got a gradient among the calls it came through."""
+    positions = {id(parameter): index for index, parameter in enumerate(step.parameters) if not step.missing[index]}
+    own = {identity: index for identity, index in positions.items() if index not in step.foreign}
+    calls: dict[nn.Module, list[Call]] = {}
+    for call in backward.calls:
+        calls.setdefault(call.module, []).append(call)
+    calls = {module: made for module, made in calls.items() if all(call.divisible for call in made)}
+    owned = {module: _own(module, own) for module in calls}
+    covered = {index for names in owned.values() for index in names.values()} | _seen(step, own)
+    for index in sorted(set(positions.values()) - covered):
+        module, name = _nearest(step, index, calls)
+        owned[module][name] = index
+    return [Share(_rule_of(module, names), calls[module], names) for module, names in owned.items() if names]
+
+
+def _seen(step: Step, positions: Mapping[int, int]) -> set[int]:
+    """Return the parameters whose own modules' calls account for them; another backward need not have reached them."""
+    modules: dict[nn.Module, bool] = {}
+    for backward in step.passes:
+        for call in backward.calls:
+            modules[call.module] = modules.get(call.module, True) and call.divisible
+    return {index for module, whole in modules.items() if whole for index in _own(module, positions).values()}
+
+
+def _own(module: nn.Module, positions: Mapping[int, int]) -> dict[str, int]:
+    named = module.named_parameters(recurse=False)
+    return {name: positions[id(parameter)] for name, parameter in named if id(parameter) in positions}
+
+
+def _nearest(step: Step, index: int, calls: Mapping[nn.Module, Sequence[Call]]) -> tuple[nn.Module, str]:
+    """Return the innermost called module that holds a parameter whose own module does not account for it.
+
+    That was not called, as attention does not call its projection, or the parameter is used around it too.
+    """
+    found: tuple[nn.Module, str] | None = None
+    for module in calls:
+        for name, parameter in module.named_parameters(remove_duplicate=False):
+            near = found is None or name.count(".") < found[1].count(".")
+            around = "." in name or index not in step.foreign
+            if parameter is step.parameters[index] and near and around:
+                found = module, name
+    if found is None:
+        raise Unavailable(
+            f"the gradient of parameter {step.names[index]!r} did not come through a seen call whose output has rows "
+            "for each sample; pass batch_dim if the batch is not the first axis of the model's inputs"
+        )
+    return found
+
+
+def _rule_of(module: nn.Module, names: Mapping[str, int]) -> Rule:
+    foreign = any("." in name for name in names)
+    return GENERIC if foreign or is_generic(module) else rule_for(type(module))

@@ -1,0 +1,173 @@
+"""Diagonals of the generalised Gauss-Newton matrix (GGN) and of the Hessian."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from cockpitlite.backpacked import Unknown, backpack_diagonal
+from cockpitlite.heads import Column, Heads, NoHeads
+from cockpitlite.records import Backward
+from cockpitlite.replay import NotReplayable, dense
+from cockpitlite.statistics.account import Account
+from cockpitlite.statistics.rule import CHUNK
+from cockpitlite.statistics.statistic import Statistic, Supply, Want
+from cockpitlite.statistics.step import Step, Unavailable
+
+Kind = Literal["ggn_mc", "ggn_exact", "diag_h"]
+KINDS: tuple[Kind, ...] = ("ggn_mc", "ggn_exact", "diag_h")
+
+DRAWN_LABELS = 64  # labels drawn at the least for a Monte-Carlo diagonal: several a sample in small batches
+MOST_COLUMNS = 512  # backward passes that an exact diagonal may take
+
+
+@dataclass(frozen=True)
+class CurvatureDiagonal(Statistic):
+    """Diagonals of curvature matrices of the batch loss at θ_t, one tensor per parameter.
+
+    ``ggn_exact`` is that of the GGN JᵀH_L J, J the derivative of what the loss function is given and H_L the loss's
+    Hessian there; ``diag_h`` that of the Hessian. BackPACK computes both where it knows every layer and the loss; for
+    the first our own engine takes over elsewhere, with one backward for each output of a sample. ``ggn_mc`` is an
+    unbiased estimate of the first by one backward, from labels drawn from the model's own distribution.
+    """
+
+    step: Step
+    known: dict[str, list[Tensor]] = field(default_factory=dict)
+    wants: ClassVar[frozenset[Want]] = frozenset({Want.FORWARD})
+    needs_model: ClassVar[bool] = True
+    rests_on: ClassVar[str] = "replay"
+
+    @classmethod
+    def of(cls, supply: Supply) -> Self:
+        """Nothing is computed until a diagonal is asked for."""
+        if "replay" in supply.step.reasons:
+            raise Unavailable(supply.step.reasons["replay"])
+        return cls(supply.step)
+
+    def __call__(self, kind: Kind) -> list[Tensor]:
+        """Return a diagonal; NaN where the batch did not evaluate to the loss that was computed."""
+        if kind not in self.known:
+            try:
+                found = _diagonal(self.step, kind)
+            except (NotReplayable, NoHeads) as reason:
+                raise Unavailable(str(reason)) from reason
+            self.known[kind] = [self.step.trusted("replay", part) for part in found]
+        return self.known[kind]
+
+
+def _diagonal(step: Step, kind: Kind) -> list[Tensor]:
+    if not step.backwards:
+        raise Unavailable("no backward was seen in this step, so its batch cannot be evaluated again")
+    total = [torch.zeros_like(start) for start in step.start]
+    for backward in step.backwards:
+        part = _own_diagonal(step, backward, kind) if kind == "ggn_mc" else _exact_diagonal(step, backward, kind)
+        total = [a + b for a, b in zip(total, part, strict=True)]
+    return total
+
+
+def _exact_diagonal(step: Step, backward: Backward, kind: Literal["ggn_exact", "diag_h"]) -> list[Tensor]:
+    """Ask BackPACK; where it does not know the model, the GGN is within our own reach."""
+    try:
+        if step.sign < 0:
+            raise Unknown("the loss is maximised")
+        return backpack_diagonal(backward, step.parameters, step.start, kind)
+    except Unknown as reason:
+        if kind == "diag_h":
+            raise Unavailable(f"the diagonal of the Hessian is computed by BackPACK, and {reason}") from reason
+        return _own_diagonal(step, backward, kind)
+
+
+def _draws(backward: Backward) -> int:
+    return max(1, -(-DRAWN_LABELS // (backward.samples or DRAWN_LABELS)))
+
+
+def _own_diagonal(step: Step, backward: Backward, kind: Kind) -> list[Tensor]:
+    """Return the sum over samples of squares of what roots of the loss's Hessian contribute to the gradient."""
+    if backward.samples is None:
+        raise Unavailable("the forwards of one backward saw different numbers of samples")
+    if step.recorder is None:
+        raise Unavailable("a scripted model cannot be looked into")
+    heads = Heads(backward, step.parameters, step.start, step.recorder, step.generator, step.sign)
+    _check(step, heads)
+    if kind == "ggn_mc":
+        draws = _draws(backward)
+        columns: Iterable[Column] = ([part / draws**0.5 for part in heads.drawn()] for _ in range(draws))
+    else:
+        columns = _all_columns(heads, backward)
+    seen = replace(backward, givens=[], nodes=[], trace=None, scale=None, forwards=heads.forwards)
+    squared = _by_samples if _mixes_samples(backward) else _by_calls
+    total = [torch.zeros_like(start) for start in step.start]
+    for column in columns:
+        for index, part in squared(step, seen, heads, column).items():
+            total[index] = total[index] + part
+    return [torch.where(heads.sound, part, torch.nan) for part in total]
+
+
+def _check(step: Step, heads: Heads) -> None:
+    """Ask once, waiting for the device, whether the loss has the curvature that its kind has."""
+    if step.memory.known_loss is None:
+        step.memory.known_loss = bool(heads.sound)
+    if not step.memory.known_loss:
+        raise Unavailable(
+            "the loss is not known to be a sum over softmaxes or single outputs, so its curvature in the model's "
+            "output is not known"
+        )
+
+
+def _all_columns(heads: Heads, backward: Backward) -> Iterable[Column]:
+    """Return the columns of a root of H_L: one for each output of a sample, all samples at once."""
+    samples = backward.samples
+    assert samples is not None
+    if any(z.shape[0] % samples for z in heads.inputs):
+        raise Unavailable("which outputs belong to which sample was not seen; use curvature='ggn_mc'")
+    width = sum(z.numel() // samples for z in heads.inputs)
+    if width > MOST_COLUMNS:
+        raise Unavailable(f"an exact diagonal would take {width} backward passes a step; use curvature='ggn_mc'")
+    return heads.columns(samples)
+
+
+def _mixes_samples(backward: Backward) -> bool:
+    """Whether a sample's output depends on the others, through the statistics of a batch."""
+    modules = (part for forward in backward.forwards for part in forward.root.modules())
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) and _by_batch(part) for part in modules)
+
+
+def _by_batch(norm: nn.modules.batchnorm._BatchNorm) -> bool:
+    return norm.training or norm.running_mean is None
+
+
+def _by_calls(step: Step, seen: Backward, heads: Heads, column: Column) -> dict[int, Tensor]:
+    """Send a column back once, and square what each sample contributes at the calls it passes."""
+    for call in (call for forward in seen.forwards for call in forward.calls):
+        call.gradients = [None] * len(call.gradients)
+        call.backwards = [None] * len(call.backwards)
+    heads.send(column)
+    account = Account.of(replace(step, backwards=[seen], chosen=[None], unseen=False), seen, None)
+    return account.moments()
+
+
+def _by_samples(step: Step, seen: Backward, heads: Heads, column: Column) -> dict[int, Tensor]:
+    """Send a column back one sample at a time, for models whose samples interact."""
+    samples = seen.samples
+    assert samples is not None
+    if any(z.shape[0] % samples for z in heads.inputs):
+        raise Unavailable("which outputs belong to which sample was not seen, in a model whose samples interact")
+    size = sum(start.numel() for start in step.start) + sum(z.numel() for z in heads.inputs)
+    total: dict[int, Tensor] = {}
+    for some in torch.arange(samples).split(max(1, CHUNK // size)):
+        masked = [_one_sample_each(part, some, samples) for part in column]
+        for index, product in enumerate(heads.send(masked, batched=True)):
+            if product is not None:
+                square = dense(product).square().sum(0)
+                total[index] = total[index] + square if index in total else square
+    return total
+
+
+def _one_sample_each(column: Tensor, some: Tensor, samples: int) -> Tensor:
+    rows = torch.arange(column.shape[0]) // (column.shape[0] // samples)
+    mask = (some[:, None] == rows).to(column.device)
+    return column * mask.view(*mask.shape, *[1] * (column.dim() - 1))

@@ -1,0 +1,97 @@
+"""Second moments of the per-sample gradients, element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from cockpitlite.precision import wide_sum
+from cockpitlite.statistics.account import Account, accounts, shared_part
+from cockpitlite.statistics.samples import low_precision
+from cockpitlite.statistics.statistic import Statistic, Supply, Want
+from cockpitlite.statistics.step import Step, Unavailable
+
+
+@dataclass(frozen=True)
+class SecondMoments(Statistic):
+    """Sums over all N samples of elementwise squares, one tensor per watched parameter.
+
+    ``squares`` is Σ g_n², ``deviations`` Σ (g_n − g)². Where only K < N samples are looked at both are N/K times their
+    sums (``estimated``): unbiased, but what divides by them is not.
+    """
+
+    names: Sequence[str]
+    frozen: Sequence[bool]
+    squares: Sequence[Tensor]
+    deviations: Sequence[Tensor]
+    samples: int
+    estimated: bool
+    wants: ClassVar[frozenset[Want]] = frozenset({Want.ELEMENTS})
+    needs_model: ClassVar[bool] = True
+    rests_on: ClassVar[str] = "contributions"
+
+    @classmethod
+    def of(cls, supply: Supply) -> Self:
+        """Sum over the samples looked at, and centre about the gradient of the whole batch."""
+        step = supply.step
+        if "contributions" in step.reasons:
+            raise Unavailable(step.reasons["contributions"])
+        made = accounts(step)
+        total, looked_at = step.samples, sum(len(account.scope.indices) for account in made)
+        # Rounded contributions are centred about their own mean: it differs from the gradient by their rounding.
+        rough = any(low_precision(backward) for backward in step.passes)
+        squares, plain = _contributed(step, made, partial=looked_at < total or rough)
+        whole = [sign * g for g, sign in zip(step.gradient, step.signs, strict=True)]
+        centres = [s * (total / looked_at) for s in plain] if looked_at == total else whole
+        each = zip(squares, plain, centres, strict=True)
+        spread = [(total**2 * q - 2 * total * g * s + looked_at * g.square()).clamp(min=0) for q, s, g in each]
+        share = total / looked_at
+        return cls(
+            step.names,
+            step.frozen,
+            [step.trusted("contributions", q * (total**2 * share)) for q in squares],
+            [step.trusted("contributions", deviation * share) for deviation in spread],
+            total,
+            looked_at < total,
+        )
+
+    def means(self, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the mean of elementwise quantities over all parameters, and over each tensor ``[parameter]``.
+
+        What is frozen does not count, and is NaN.
+        """
+        sums = torch.stack([wide_sum(part) for part in parts])
+        sizes = torch.tensor([0 if gone else p.numel() for p, gone in zip(parts, self.frozen, strict=True)])
+        counts = sizes.to(sums, non_blocking=True)
+        counted = torch.where(counts > 0, sums, 0)
+        return counted.sum() / counts.sum(), counted / counts
+
+
+def _contributed(step: Step, made: Sequence[Account], partial: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """Return Σ c_n² and Σ c_n over the samples looked at, with each sample's part of what they share."""
+    squares = _summed(step, [account.moments() for account in made])
+    if not partial:
+        whole = [g * sign for g, sign in zip(step.gradient, step.signs, strict=True)]
+        plain = whole
+    else:
+        plain = _summed(step, [account.partial() for account in made])
+    shared = shared_part(step)
+    if shared is None:
+        return squares, plain
+    looked_at, total = sum(len(account.scope.indices) for account in made), step.samples
+    if partial:
+        plain = [s + r * (looked_at / total) for s, r in zip(plain, shared, strict=True)]
+    parts = zip(squares, plain, shared, strict=True)  # Σ(c + r/N)² = Σc² + 2 r/N Σ(c + r/N) − K (r/N)²
+    squares = [(q + 2 * r / total * s - looked_at * (r / total).square()).clamp(min=0) for q, s, r in parts]
+    return squares, plain
+
+
+def _summed(step: Step, found: Sequence[dict[int, Tensor]]) -> list[Tensor]:
+    return [
+        sum((part[index] for part in found if index in part), torch.zeros_like(gradient))
+        for index, gradient in enumerate(step.gradient)
+    ]
