@@ -352,7 +352,7 @@ def put_information(
     evaluation = evaluate_step(problem, here, step)
     parts = step.parts_for(problem)
     ggn = gauss_newton_of(parts, here)
-    exact = Diagonals(ggn.diagonal(), diagonal, (evaluation.per_sample() ** 2).mean(0))
+    exact = Diagonals(step.sign * ggn.diagonal(), diagonal, (evaluation.per_sample() ** 2).mean(0))
     spreads.diagonals[index] = exact
     readings = exact.readings("ggn_exact")
     found.put(index, tic_diag=readings["tic_diag"], tic_trace=readings["tic_trace"])

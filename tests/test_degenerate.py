@@ -126,7 +126,7 @@ def test_identical_samples(fly):
         assert at(run, "alpha", step) > -1
         assert not at(run, "alpha_std", step) > 1e-9  # unknown, or nothing
     alphas = [at(run, name, 0) for name in ("alpha", "alpha_same", "alpha_next")]
-    assert alphas == pytest.approx([alphas[0]] * 3)  # all three are on the same line of the same loss
+    assert alphas == pytest.approx([alphas[0]] * 3, rel=1e-2)  # all three are on the same line of the same loss
 
 
 @pytest.mark.parametrize("optimizer", [SGD, AdamW])
@@ -157,7 +157,7 @@ def test_no_loss(fly):
         assert at(run, "hess_max_ev", step) > 0.1
         assert at(run, "hess_min_ev", step) == pytest.approx(0.0, abs=1e-9)
         assert at(run, "hess_trace", step) > 0.1
-    assert run.unavailable()["cabs"]
+    assert run.unavailable().get("cabs")
 
 
 def poisoned() -> list[Batch]:

@@ -75,13 +75,15 @@ def test_a_model_saved_while_watched_needs_nothing_of_ours(watch):
 
 
 @pytest.mark.parametrize("name", ["loss", "alpha", "slope_same_end"])
-def test_a_measured_name_cannot_be_logged(watch, name):
+def test_what_is_logged_under_a_measured_name_leaves_the_reading_alone(watch, name):
     model = nn.Linear(5, 4)
     optimizer = watch(SGD(model.parameters(), lr=0.1), model)
     train(model, optimizer)
-    with pytest.raises(ValueError, match="is measured"):
+    with pytest.warns(UserWarning, match="is measured"):
         optimizer.cockpit.log(**{name: 1.0})
-    assert 1.0 not in land(optimizer).series(name)[1]
+    run = land(optimizer)
+    assert 1.0 not in run.series(name)[1]
+    assert run.series(f"logged_{name}")[1].tolist() == [1.0]
 
 
 def test_logging_after_the_end_is_warned_of(watch):

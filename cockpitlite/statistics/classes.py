@@ -8,7 +8,6 @@ from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from cockpitlite.losses import classified
 from cockpitlite.precision import widest
@@ -55,7 +54,7 @@ def _counts(found: Classified) -> tuple[Tensor, Tensor, Tensor]:
     target = torch.where(counted, found.targets, 0)
     losses = -log_probabilities.gather(1, target.unsqueeze(1)).squeeze(1)
     met = (log_probabilities.argmax(1) == target) & ~log_probabilities.isnan().any(1)  # NaN is no answer
-    onto = functional.one_hot(target, classes) * counted.unsqueeze(1)  # [decision, class]
-    weights = widest(onto.to(losses.dtype))
-    by_class = torch.where(onto > 0, widest(losses).unsqueeze(1), 0.0)
+    onto = (target.unsqueeze(1) == torch.arange(classes, device=target.device)) & counted.unsqueeze(1)
+    weights = widest(onto.to(losses.dtype))  # [decision, class]
+    by_class = torch.where(onto, widest(losses).unsqueeze(1), 0.0)
     return weights.sum(0), (weights * met.unsqueeze(1)).sum(0), by_class.sum(0)
