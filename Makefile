@@ -12,7 +12,7 @@ DEMONSTRATION := $(if $(wildcard $(DEVELOPMENT)),$(DEVELOPMENT),$(VENV)/demonstr
 REFERENCE := $(COCKPIT)/reference.stamp
 SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 
-.PHONY: help demo test lint types tests format clean
+.PHONY: help demo test lint types tests matrix format clean
 
 help:
 	@echo "make demo     train three small networks under the panel and show the live page (ARGS=--no-serve ends by itself)"
@@ -21,6 +21,7 @@ help:
 	@echo "make types    check the types"
 	@echo "make tests    run the tests (ARGS=\"-k store\" runs some)"
 	@echo "make format   put the code into its format"
+	@echo "make matrix   measure how exact every instrument is on every model, and write docs/matrix.md"
 	@echo "make clean    delete everything that was made"
 
 demo: $(DEMONSTRATION)
@@ -37,6 +38,9 @@ types: $(DEVELOPMENT)
 
 tests: $(DEVELOPMENT) $(REFERENCE)
 	$(BIN)/pytest -q $(ARGS)
+
+matrix: $(DEVELOPMENT)
+	$(BIN)/python benchmarks/exactness.py --write docs/matrix.md
 
 format: $(DEVELOPMENT)
 	$(BIN)/ruff format .

@@ -26,7 +26,7 @@ Matrix = Mapping[str, Mapping[str, Verdict]]
 
 HEAD = """# How exact the instruments are
 
-Made by `python benchmarks/exactness.py --write docs/matrix.md`; the tests hold every cell to it.
+Made by `make matrix`; the tests hold every cell to it.
 
 A row is a small model or a way to train, run in float64 unless its name says otherwise; a column is an instrument.
 `=1e-12` is exact: the largest relative error of its readings, over all steps and layers, against a twin in float64 that

@@ -54,8 +54,8 @@ def watch(
     ``model`` is the module the loop calls; without it only what needs nothing but parameters is measured.
     ``loss_fn`` (called as ``loss_fn(output, target)`` on single samples) is needed only where the loss of single
     samples cannot be found by itself; the panel says so.
-    ``panel`` is "economy", "business", "full" (alike in this version), or a list of names, Instrument classes and
-    instances.
+    ``panel`` is "economy", "business" or "full", each with all of the one before, or a list of names, Instrument
+    classes and instances (an instance has options, as HessTrace(curvature="ggn_mc")).
     ``every`` tracks each k-th step, or the steps for which a callable is true; by default as many as ``overhead`` (a
     share of the training time, 0.10 for 10 %) pays for, and ``overhead=None`` tracks every step.
     ``samples`` limits per-sample statistics to that many samples of each batch.
