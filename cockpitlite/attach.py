@@ -254,7 +254,7 @@ class Cockpit:
 
     def open_dashboard(self) -> None:
         """Open the live page of this run, in a process of its own."""
-        command = [sys.executable, "-m", "cockpitlite.cli", "dashboard", str(self._run)]
+        command = [sys.executable, "-m", "cockpitlite", "dashboard", str(self._run)]
         self._page = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         atexit.register(self._page.terminate)
 

@@ -54,7 +54,7 @@ SEVERITY_SIGNS: Final = {"error": ("✖", VERMILION), "warning": ("▲", ORANGE)
 COLUMN, ROW, GAP, MARGIN, HEADER, HEADING, FOOTER = 2.8, 1.2, 0.14, 0.3, 1.04, 0.28, 0.26
 DPI = 200  # of a PNG; letters are a little wider or narrower at each resolution, so text is measured at this one ...
 SLACK = 1.03  # ... and has some room left, as letters are spaced otherwise in a whole sentence
-WIDE = 9.5  # a page at least this wide has its legend in one row
+WIDE = 12.5  # a page at least this wide inside has its legend in one row
 TALLEST = 5  # rows after which a group gets a second column, unless another needs more with two
 SPARE = 2  # free rows below a group from which on the findings are printed there in full
 

@@ -103,7 +103,7 @@ def fly(watch, tmp_path):
     return flown
 
 
-LOOSELY = {"edge_of_stability": 2e-2}  # followed by iterations that begin at random
+LOOSELY = {"edge_of_stability": 1e-6}  # followed by iterations that begin at random
 
 
 def assert_equal(run: cockpitlite.Run, other: cockpitlite.Run, name: str, factor: float = 1.0) -> None:

@@ -15,6 +15,7 @@ import warnings
 import weakref
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -594,6 +595,20 @@ def test_logging_before_the_first_step_does_not_stop_training(watch):
     steps(model, optimizer, 2)
     run = land(optimizer)
     assert run.series("epoch")[1].tolist() == [0.0]
+
+
+def test_the_live_page_opens_in_a_process_that_serves_it(watch, monkeypatch):
+    started = []
+    monkeypatch.setattr(
+        "cockpitlite.attach.subprocess.Popen",
+        lambda command, **options: started.append(command) or SimpleNamespace(terminate=lambda: None),
+    )
+    _, optimizer = start(watch, dashboard=True)
+    optimizer.cockpit.close()
+    (command,) = started
+    assert command[-1] == str(optimizer.cockpit.run)
+    done = subprocess.run([*command[:-1], "--help"], capture_output=True, text=True, check=True)
+    assert "--no-browser" in done.stdout
 
 
 def test_the_handle_knows_its_run_and_findings(watch, run_path):

@@ -14,7 +14,7 @@ from cockpitlite.statistics.account import Account, accounts, shared_part
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
 from cockpitlite.statistics.step import Step, Unavailable
 
-LIMIT = 2**18  # elements that are looked at unless all are asked for: no bin's share is off by more than 0.1 % (one σ)
+LIMIT = 2**16  # elements looked at unless all are asked for: one σ of a bin's share is then 0.2 % at most
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Elements:
 class PerSampleElements(Statistic):
     """The elements g_nj of the per-sample gradients; ``names`` are the parameters', ``total`` is their number.
 
-    ``drawn`` are at most about 2^18 of them (all where there are no more): the same share of every parameter, at
+    ``drawn`` are at most about 2^16 of them (all where there are no more): the same share of every parameter, at
     random places in every sample. ``everything()`` goes through all, some at a time.
     """
 
