@@ -597,13 +597,17 @@ def test_logging_before_the_first_step_does_not_stop_training(watch):
     assert run.series("epoch")[1].tolist() == [0.0]
 
 
-def test_the_live_page_opens_in_a_process_that_serves_it(watch, monkeypatch):
+def test_the_live_page_opens_in_a_process_that_serves_it(watch):
     started = []
-    monkeypatch.setattr(
-        "cockpitlite.attach.subprocess.Popen",
-        lambda command, **options: started.append(command) or SimpleNamespace(terminate=lambda: None),
-    )
-    _, optimizer = start(watch, dashboard=True)
+
+    def noted(command, **options):
+        started.append(command)
+        return SimpleNamespace(terminate=lambda: None)
+
+    _, optimizer = start(watch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", noted)
+        optimizer.cockpit.open_dashboard()
     optimizer.cockpit.close()
     (command,) = started
     assert command[-1] == str(optimizer.cockpit.run)
