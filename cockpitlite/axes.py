@@ -38,7 +38,7 @@ def _shapes(
     with (
         torch.no_grad(),
         surrounded(forward.surroundings),
-        substituted(module, {}, buffers),
+        substituted(module, {}, buffers, forward.modes),
         recorded_shapes(owners) as shapes,
     ):
         module(*args, **kwargs)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cockpitlite.hooks import CallRecorder
+from cockpitlite.precision import at_least_float32
 from cockpitlite.records import Backward, Forward
 from cockpitlite.replay import Replay, gradients_of
 
@@ -104,20 +105,21 @@ class Heads:
         pairs = zip(self.heads, self._weights, test, product(test), strict=True)
         gaps = [((_form(h, w, v) - image).norm(), image.norm()) for h, w, v, image in pairs]
         gap, whole = torch.stack([g for g, _ in gaps]).norm(), torch.stack([n for _, n in gaps]).norm()
+        self.finite = gap.isfinite()
         self.sound = gap <= 100 * torch.finfo(gap.dtype).eps ** 0.75 * whole
 
     def _noise(self, like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=self._generator, device=like.device, dtype=like.dtype)
 
     def _drawn(self, head: Head, weight: Tensor) -> Tensor:
-        z = head.given.detach()
+        z = at_least_float32(head.given.detach())  # half precision has too few numbers to draw from
         uniform = torch.rand(z.shape, generator=self._generator, device=z.device, dtype=z.dtype)
         if head.axis is None:
-            return weight.sqrt() * (1 - 2 * (uniform < 0.5).to(z))
+            return (weight.sqrt() * (1 - 2 * (uniform < 0.5).to(z))).to(head.given.dtype)
         gumbel = -torch.log(-torch.log(uniform.clamp(min=torch.finfo(z.dtype).tiny)))
         label = (z + gumbel).argmax(head.axis, keepdim=True)
         chosen = torch.zeros_like(z).scatter(head.axis, label, 1.0)
-        return weight.sqrt() * (z.softmax(head.axis) - chosen)
+        return (weight.sqrt() * (z.softmax(head.axis) - chosen)).to(head.given.dtype)
 
 
 def _form(head: Head, weight: Tensor, vector: Tensor) -> Tensor:

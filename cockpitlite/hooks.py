@@ -127,6 +127,11 @@ class CallRecorder:
             yield again
         finally:
             self.detach()
+            self.forget()
+
+    def forget(self) -> None:
+        """Let go of the forward that was recorded last."""
+        self._forward = self._own_entry = None
 
     def detach(self) -> None:
         """Take the hooks off the owners; gradients are still waited for."""
@@ -153,7 +158,7 @@ class CallRecorder:
         """Note all that a call has to be made again with."""
         buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
         inputs, versions = _detached(args, kwargs)
-        return _Entry(inputs, versions, Surroundings.now(self.device), buffers)
+        return _Entry(inputs, versions, _modes(module), Surroundings.now(self.device), buffers)
 
     @_guarded
     def _after_leaf(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -186,7 +191,9 @@ class CallRecorder:
             return
         if owner.name:
             self._look_at(self._forward, owner.name, owner.module, output)
-        self._record(owner, entries.pop() if entries else _Entry(*_detached(args, kwargs)), args, kwargs, output)
+        self._record(
+            owner, entries.pop() if entries else _Entry(*_detached(args, kwargs), _modes(module)), args, kwargs, output
+        )
 
     def _record(self, owner: Owner, entry: _Entry, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
         """Keep a call, and wait for the gradients of what it returned."""
@@ -197,6 +204,7 @@ class CallRecorder:
         assert forward is not None
         folds = _folds_samples(next(tensors_in((args, kwargs)), None), forward.samples)
         call = Call(
+            modes=entry.modes,
             module=owner.module,
             name=owner.name,
             samples=forward.samples,
@@ -331,6 +339,7 @@ class Capture:
         self.trace.close()
         if self.calls is not None:
             self.calls.detach()
+            self.calls.forget()
             self.calls.saw_no_grad = False
         self._forget()
         self.wish = wish
@@ -386,7 +395,7 @@ class Capture:
             samples=next(sizes, None),
             surroundings=Surroundings.now(device),
             buffers={name: buffer.detach().clone() for name, buffer in root.named_buffers()} if wish.forwards else {},
-            training=root.training,
+            modes=_modes(root),
         )
         if wish.scan:
             self._scan_inputs(forward, inputs)
@@ -570,6 +579,7 @@ class _Entry:
 
     inputs: tuple[tuple[Any, ...], Mapping[str, Any]]
     versions: tuple[int, ...]
+    modes: Mapping[int, bool]
     surroundings: Surroundings | None = None
     buffers: dict[str, Tensor] = field(default_factory=dict)
 
@@ -616,6 +626,11 @@ class _Hook:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (contextlib.nullcontext(), "__exit__")  # takes anything, does nothing, loads without us
+
+
+def _modes(root: nn.Module) -> dict[int, bool]:
+    """Return whether each part of a module is in train mode, by identity."""
+    return {id(part): part.training for part in root.modules()}
 
 
 def _is_transformed() -> bool:

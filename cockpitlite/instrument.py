@@ -31,14 +31,16 @@ class Layered:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Exact counts per layer, int64 ``[layer, A]``, or ``[layer, A, B]`` for a joint histogram; the total is their sum.
+    """Exact counts per layer, int64 ``[layer, A]``, or ``[layer, A, B]`` for a joint histogram.
 
+    ``total`` are those of all together, their sum unless given.
     ``edges`` are ascending and shared by all layers: one tensor ``[A + 1]``, or two, ``[A + 1]`` and ``[B + 1]``.
     """
 
     layers: Sequence[str]
     counts: Tensor
     edges: tuple[Tensor, ...]
+    total: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.layers), *(len(axis) - 1 for axis in self.edges))

@@ -165,8 +165,8 @@ def _split(backward: Backward, road: Sequence[Operation]) -> tuple[list[Operatio
 
 
 def _stacks(operation: Operation) -> bool:
-    """Whether an operation gathers scalars, or sums what was gathered."""
-    return _name(operation.function) in ("stack",)
+    """Whether an operation gathers scalars."""
+    return _name(operation.function) == "stack"
 
 
 def _weights(values: list[Tensor], tail: list[Operation], given: Tensor) -> list[Tensor]:

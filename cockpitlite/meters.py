@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -45,7 +46,6 @@ class Meters:
             return float(torch.cuda.max_memory_allocated(self._device))
         return _resident_bytes()
 
-    @property
     def watts(self) -> float:
         """The GPU's mean power since this was last asked; NaN where NVML cannot tell."""
         return self._energy.watts()
@@ -75,7 +75,11 @@ class EnergyMeter:
         """Return the mean power since the last call, NaN on the first."""
         if self._nvml is None:
             return float("nan")
-        now = time.perf_counter(), self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1000
+        try:
+            now = time.perf_counter(), self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1000
+        except Exception:  # a driver that has gone away
+            self._nvml = None
+            return float("nan")
         last, self._last = self._last, now
         if last is None or now[0] <= last[0]:
             return float("nan")
@@ -90,5 +94,5 @@ def _resident_bytes() -> float:
     with contextlib.suppress(ImportError):
         import resource
 
-        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
     return float("nan")

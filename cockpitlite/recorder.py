@@ -252,16 +252,16 @@ class Recorder:
             self._writer.clock(shipment.step, shipment.seconds)
 
     def _write_histogram(self, label: _Label, numbers: NDArray[np.float64]) -> None:
-        """Write the sum over the layers and each layer; nothing where no element was finite, so that bins mean nothing.
+        """Write the total and each layer; nothing where no element was finite, so that bins mean nothing.
 
         float64 holds every count up to 2^53 exactly.
         """
         *edges, counts = np.split(numbers, np.cumsum([bins + 1 for bins in label.bins]))
         if not all(np.isfinite(axis).all() and (np.diff(axis) > 0).all() for axis in edges):
             return
-        layers = counts.astype(np.int64).reshape(-1, *label.bins)
+        total, *layers = counts.astype(np.int64).reshape(-1, *label.bins)
         axes = tuple(edges)
-        self._writer.histogram(label.name, label.step, StoredHistogram(layers.sum(axis=0), axes))
+        self._writer.histogram(label.name, label.step, StoredHistogram(total, axes))
         for layer, each in zip(label.layers or (), layers, strict=True):
             self._writer.histogram(label.name, label.step, StoredHistogram(each, axes), layer)
 
@@ -275,8 +275,14 @@ class Recorder:
             dropped |= set() if check.kept else check.readings
             if check.topic not in self._failed_topics:
                 reason = check.explain(failed)
-                if self.on_failed_check(check, failed, reason):
-                    self._failed_topics.add(check.topic)
+                final = self.on_failed_check(check, failed, reason)
+                if not final:
+                    text = (
+                        "some parameters act outside of their modules too, and are looked for around them from now on"
+                    )
+                    self._writer.event(shipment.step, "remark", {"topic": check.topic, "text": text})
+                    continue
+                self._failed_topics.add(check.topic)
                 for name in sorted(check.readings):
                     self._writer.event(shipment.step, "unavailable", {"reading": name, "reason": reason})
         return dropped
@@ -326,7 +332,8 @@ def _label(name: str, step: int, reading: Reading) -> _Label:
 
 def _members(reading: Reading) -> list[Any]:
     if isinstance(reading, Histogram):
-        return [*reading.edges, reading.counts]
+        total = reading.counts.sum(0) if reading.total is None else reading.total
+        return [*reading.edges, total, reading.counts]
     return [reading.total, reading.values] if isinstance(reading, Layered) else [reading]
 
 

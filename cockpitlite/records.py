@@ -78,12 +78,14 @@ class Surroundings:
 class Call:
     """One call of a module that owns parameters, and the gradient of what it returned.
 
-    ``gradients`` has one entry per tensor among the outputs, ``None`` until (or unless) a gradient arrives; ``axes``
-    says which axis of each counts samples (or rows of samples one after another), None where none does. The output
-    itself is never held: it would keep the record alive through its own hooks for ever.
+    ``modes`` tells which of its parts were in train mode, by identity. ``gradients`` has one entry per tensor among the
+    outputs, ``None`` until (or unless) a gradient arrives, and ``backwards`` the pass it came with; ``axes`` says which
+    axis of each counts samples (or rows of samples one after another), None where none does. The output itself is never
+    held: it would keep the record alive through its own hooks for ever.
     """
 
     module: nn.Module
+    modes: Mapping[int, bool]
     name: str
     samples: int | None
     args: tuple[Any, ...]
@@ -95,6 +97,11 @@ class Call:
     backwards: list[int | None]
     axes: tuple[int | None, ...]
     fresh: bool = False  # whether a gradient has arrived since the last backward was recorded
+
+    @property
+    def training(self) -> bool:
+        """Whether the module was in train mode."""
+        return self.modes[id(self.module)]
 
     @property
     def arrived(self) -> bool:
@@ -133,6 +140,8 @@ class Activation:
 class Forward:
     """One grad-mode call of the root module: all that a re-evaluation needs, and the calls inside it.
 
+    ``modes`` tells which parts were in train mode, by identity.
+
     ``scanned`` are the largest magnitudes in its inputs and in what its layers returned, by what and which, in the
     order they were met, and ``spoilt`` the sample with a non-finite input (−1 for none), where that was asked for.
     ``activations`` are by module name.
@@ -145,12 +154,17 @@ class Forward:
     samples: int | None
     surroundings: Surroundings
     buffers: Mapping[str, Tensor]
-    training: bool = True
+    modes: Mapping[int, bool]
     outputs: list[Tensor] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     scanned: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     spoilt: Tensor | None = None
     activations: dict[str, list[Activation]] = field(default_factory=dict)
+
+    @property
+    def training(self) -> bool:
+        """Whether the root module was in train mode."""
+        return self.modes[id(self.root)]
 
     def release(self) -> None:
         """Let go of what a graph hangs on: its hooks hold the calls, so nothing else would ever free it."""

@@ -8,6 +8,7 @@ stands: a non-reentrant checkpoint recomputes inside the backward, from whatever
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -98,7 +99,7 @@ class Replay:
     def _substituted(self, forward: Forward) -> Iterator[nn.Module]:
         """Let the model see the leaves; not to be entered twice for one model, which would then see no leaves."""
         module = bare(forward.root)
-        with substituted(module, self._substitutes, forward.buffers):
+        with substituted(module, self._substitutes, forward.buffers, forward.modes):
             yield module
 
 
@@ -170,13 +171,15 @@ def rerun(call: Call, substitutes: Mapping[int, Tensor]) -> Iterator[list[Tensor
         stack.enter_context(torch.enable_grad())
         stack.enter_context(surrounded(call.surroundings))
         module = bare(call.module)
-        stack.enter_context(substituted(module, substitutes, call.buffers))
+        stack.enter_context(substituted(module, substitutes, call.buffers, call.modes))
         yield list(tensors_in(module(*call.args, **call.kwargs)))
 
 
 @contextlib.contextmanager
-def substituted(module: nn.Module, substitutes: Mapping[int, Tensor], buffers: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let a module see other values of its parameters and copies of its buffers, and call no hooks."""
+def substituted(
+    module: nn.Module, substitutes: Mapping[int, Tensor], buffers: Mapping[str, Tensor], modes: Mapping[int, bool]
+) -> Iterator[None]:
+    """Let a module see other values of its parameters and copies of its buffers, as it was, and call no hooks."""
     parameters = {
         name: substitutes.get(id(parameter), parameter.detach())
         for name, parameter in module.named_parameters(remove_duplicate=False)
@@ -191,6 +194,8 @@ def substituted(module: nn.Module, substitutes: Mapping[int, Tensor], buffers: M
         _checkpoints_open(),
         warnings.catch_warnings(),
     ):
+        for part in module.modules():
+            part.training = modes.get(id(part), part.training)  # put back with the other attributes
         warnings.simplefilter("ignore")  # what the model warns of, it has warned of in its own call
         yield
 
@@ -212,15 +217,24 @@ def surrounded(surroundings: Surroundings | None) -> Iterator[None]:
         before.restore()
 
 
+_closed_checkpoint = torch.utils.checkpoint.CheckpointFunction
+_opening = threading.Lock()
+_open: list[bool] = []
+
+
 @contextlib.contextmanager
 def _checkpoints_open() -> Iterator[None]:
     """Let a re-entrant checkpoint call its function as if it were none: no gradient can be asked through it else."""
-    kept = torch.utils.checkpoint.CheckpointFunction
-    torch.utils.checkpoint.CheckpointFunction = _OpenCheckpoint  # type: ignore[misc,assignment]
+    with _opening:
+        _open.append(True)
+        torch.utils.checkpoint.CheckpointFunction = _OpenCheckpoint  # type: ignore[misc,assignment]
     try:
         yield
     finally:
-        torch.utils.checkpoint.CheckpointFunction = kept  # type: ignore[misc]
+        with _opening:  # threads that train at the same time may leave in any order
+            _open.pop()
+            if not _open:
+                torch.utils.checkpoint.CheckpointFunction = _closed_checkpoint  # type: ignore[misc]
 
 
 class _OpenCheckpoint:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
+import queue
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -149,6 +149,7 @@ class Tracker:
         self._generator = torch.Generator().manual_seed(0)
         self._memory = Memory()
         self._foreign: frozenset[int] = frozenset()
+        self._verdicts: queue.SimpleQueue[tuple[str, list[int], str]] = queue.SimpleQueue()
         self._device_generator = torch.Generator(watched.parameters[0].device).manual_seed(0)
         self._started = self._step_began = time.perf_counter()
         self._watching = 0.0
@@ -288,6 +289,7 @@ class Tracker:
                 self._alarm = self._alarm or _is_broken(total)
                 self.recorder.loss(self.step, total * self._loss_sign())
             return
+        self._heed_verdicts()
         step = self._seen_step(self._snapshot)
         self._snapshot = None
         if plan.diagnosis or step.missing != self._missing:
@@ -338,7 +340,7 @@ class Tracker:
             gradient.append(-value if sign < 0 else value)
         now = [p.detach() for p in parameters]
         moved = capture.versions not in (None, snapshot.versions)
-        reasons = self.reasons
+        reasons = dict(self.reasons)
         if moved and capture.values is None:
             capture.keeps_values = True
             reasons = {**reasons, "replay": _MOVED, "contributions": _MOVED}
@@ -428,10 +430,15 @@ class Tracker:
         checks: list[Check] = []
         unknown = {"contributions", "replay"} - self._held.keys() - step.reasons.keys()
         if any(want.per_sample for want in wants) and "contributions" in unknown and step.backwards:
-            with contextlib.suppress(Unavailable):  # the readings say so themselves
+            try:
                 fits = self._accounted(step)
                 self._held["contributions"] = fits.all()
                 checks.append(Check("contributions", fits, functools.partial(_unaccounted, list(step.names))))
+            except Unavailable:
+                pass  # the readings say so themselves
+            except Exception as error:
+                reason = f"the samples' gradients could not be computed: {type(error).__name__}: {error}"
+                self.reasons["contributions"] = step.reasons["contributions"] = reason
         if Want.FORWARD in wants and "replay" in unknown and step.backwards:
             held = self._replays(step)
             if held is not None:
@@ -471,15 +478,24 @@ class Tracker:
         return held
 
     def failed_check(self, check: Check, failed: list[int], reason: str) -> bool:
-        """Stop computing what rests on a check that did not hold; called by the recorder's thread.
+        """Note a check that did not hold; called by the recorder's thread, and heeded by the next tracked step.
 
-        Returns False where another way will be tried on the next tracked step.
+        Returns False where another way will be tried then.
         """
-        if check.topic == "contributions" and self._look_around(failed):
-            self._held.pop(check.topic, None)
-            return False
-        self.reasons[check.topic] = reason
-        return True
+        if check.kept:
+            return True
+        again = check.topic == "contributions" and not self._foreign.issuperset(failed)
+        self._verdicts.put((check.topic, failed if again else [], reason))
+        return not again
+
+    def _heed_verdicts(self) -> None:
+        """Act on the checks that the recorder's thread has found to fail."""
+        while not self._verdicts.empty():
+            topic, failed, reason = self._verdicts.get()
+            if failed and self._look_around([index for index in failed if index < len(self.watched.parameters)]):
+                self._held.pop(topic, None)
+            elif not failed:
+                self.reasons[topic] = reason
 
     def alarm(self) -> None:
         """Look at everything on the next step; called by the recorder's thread when a loss is not finite."""
@@ -642,7 +658,7 @@ def owner_list(model: nn.Module, parameters: Sequence[nn.Parameter]) -> list[Own
 
 def _is_broken(loss: Tensor) -> bool:
     """Whether a loss is known not to be finite without waiting for a device; elsewhere the recorder will tell."""
-    return loss.device.type == "cpu" and not math.isfinite(loss.numpy())
+    return loss.device.type == "cpu" and not math.isfinite(loss.float().numpy())
 
 
 def _spoilt(step: Step) -> Tensor | None:

@@ -44,10 +44,10 @@ class GradHist1d(Instrument):
             edges = elements.as_edges(self.edges)
         tally = Tally(len(elements.names), [edges])
         for found in self._visited(elements):
-            tally.add(found.parameter, [found.values])
+            tally.add(found.parameter, [found.values], found.in_total)
         return {
-            self.name: Histogram(elements.names, tally.counts, tally.edges),
-            f"{self.name}_error": tally.error(elements.total if self.exact else elements.taken, elements.total),
+            self.name: Histogram(elements.names, tally.counts, tally.edges, tally.total),
+            f"{self.name}_error": tally.error(elements.total),
             f"{self.name}_outside": tally.outside,
             f"{self.name}_nonfinite": tally.nonfinite,
         }

@@ -63,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "precision": set(),
     "replay": {"tree", "trace", "records", "losses", "hooks", "attributes"},
     "curvature": {"records", "replay", "precision"},
-    "heads": {"records", "replay", "hooks"},
+    "heads": {"records", "replay", "hooks", "precision"},
     "backpacked": {"records", "replay", "losses"},
     "axes": {"tree", "records", "replay", "hooks"},
     "statistics": CAPTURE,

@@ -200,6 +200,7 @@ def call(
 ) -> Call:
     return Call(
         module=module,
+        modes={id(part): part.training for part in module.modules()},
         name="layer",
         samples=samples,
         args=(x, *more),

@@ -14,7 +14,7 @@ from cockpitlite.precision import at_least_float32
 def symmetric_log_edges(chunks: Iterable[Tensor], bins: int, factor: int) -> Tensor:
     """Return the edges of ``bins`` (an odd number) symmetric about 0, which hold the largest finite magnitude.
 
-    The outermost edges are the power of two at or above it; each is ``factor`` times the next one inwards.
+    The outermost edges are the power of two above it; each is ``factor`` times the next one inwards.
     """
     largest: Tensor | None = None
     for values in chunks:
@@ -23,7 +23,7 @@ def symmetric_log_edges(chunks: Iterable[Tensor], bins: int, factor: int) -> Ten
         largest = top if largest is None else torch.maximum(largest, top)
     if largest is None:
         largest = torch.zeros(())
-    _, exponent = torch.frexp(largest.clamp(min=1e-30))
+    _, exponent = torch.frexp(largest.clamp(min=1e-25))
     outwards = int(math.log2(factor)) * torch.arange((bins - 1) // 2, -1, -1, device=largest.device)
     positive = torch.ldexp(torch.ones_like(outwards, dtype=largest.dtype), exponent - outwards)
     return torch.cat([-positive.flip(0), positive])
@@ -38,16 +38,19 @@ def ascending(edges: Sequence[float]) -> list[float]:
 
 
 class Tally:
-    """Counts per layer, exact: within the edges of one or two axes, outside of them, and of what is not finite."""
+    """Exact counts per layer and in total: between edges of one or two axes, beyond them, and of the non-finite."""
 
     def __init__(self, layers: int, edges: Sequence[Tensor]) -> None:
         self.edges = tuple(edges)
         self.shape = [len(axis) - 1 for axis in self.edges]
         self._bins = math.prod(self.shape)
-        self._counts = torch.zeros(layers, self._bins + 2, dtype=torch.int64, device=self.edges[0].device)
+        device = self.edges[0].device
+        self._counts = torch.zeros(layers, self._bins + 2, dtype=torch.int64, device=device)
+        self._total = torch.zeros(self._bins + 2, dtype=torch.int64, device=device)
+        self._taken = 0
 
-    def add(self, layer: int, values: Sequence[Tensor]) -> None:
-        """Count elements, given by one value per axis, each ``[element]``.
+    def add(self, layer: int, values: Sequence[Tensor], in_total: bool = True) -> None:
+        """Count elements, given by one value per axis, each ``[element]``; for the total too, if they stand for it.
 
         A bin holds its lower edge, the last one both.
         """
@@ -62,26 +65,35 @@ class Tally:
             finite = finite & value.isfinite()
             place = place * bins + found
         place = torch.where(finite, torch.where(inside, place, self._bins), self._bins + 1)
-        self._counts[layer].scatter_add_(0, place, torch.ones_like(place))
+        counts = torch.zeros_like(self._total).scatter_add_(0, place, torch.ones_like(place))
+        self._counts[layer] += counts
+        if in_total:
+            self._total += counts
+            self._taken += place.numel()
 
     @property
     def counts(self) -> Tensor:
-        """Counts within the edges, ``[layer, A]`` or ``[layer, A, B]``."""
+        """Counts between the edges, ``[layer, A]`` or ``[layer, A, B]``."""
         return self._counts[:, : self._bins].unflatten(1, self.shape)
+
+    @property
+    def total(self) -> Tensor:
+        """Counts of all together, ``[A]`` or ``[A, B]``."""
+        return self._total[: self._bins].view(self.shape)
 
     @property
     def outside(self) -> Tensor:
         """How many finite elements lie beyond the edges."""
-        return self._counts[:, self._bins].sum()
+        return self._total[self._bins]
 
     @property
     def nonfinite(self) -> Tensor:
         """How many elements are NaN or infinite."""
-        return self._counts[:, self._bins + 1].sum()
+        return self._total[self._bins + 1]
 
-    def error(self, taken: int, total: int) -> Tensor | float:
-        """Return the largest standard error of a bin's share, where ``taken`` of ``total`` elements were drawn."""
-        if taken >= total:
+    def error(self, number: int) -> Tensor | float:
+        """Return the largest standard error of a bin's share of ``number`` elements; 0 where all were counted."""
+        if self._taken >= number:
             return 0.0
-        shares = self._counts.sum(0).to(self.edges[0].dtype) / taken
-        return (shares * (1 - shares) / taken).sqrt().max()
+        shares = self._total.to(self.edges[0].dtype) / self._taken
+        return (shares * (1 - shares) / self._taken).sqrt().max()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cockpitlite.losses import classified
-from cockpitlite.precision import widest
+from cockpitlite.precision import at_least_float32, widest
 from cockpitlite.records import Classified
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
 from cockpitlite.statistics.step import Step, Unavailable
@@ -48,13 +48,18 @@ def _found(step: Step) -> Iterator[Classified]:
 
 
 def _counts(found: Classified) -> tuple[Tensor, Tensor, Tensor]:
-    log_probabilities = found.logits.log_softmax(1)
-    classes = log_probabilities.shape[1]
-    counted = (found.targets >= 0) & (found.targets < classes) & (found.targets != found.ignored)
-    target = torch.where(counted, found.targets, 0)
-    losses = -log_probabilities.gather(1, target.unsqueeze(1)).squeeze(1)
-    met = (log_probabilities.argmax(1) == target) & ~log_probabilities.isnan().any(1)  # NaN is no answer
-    onto = (target.unsqueeze(1) == torch.arange(classes, device=target.device)) & counted.unsqueeze(1)
-    weights = widest(onto.to(losses.dtype))  # [decision, class]
-    by_class = torch.where(onto, widest(losses).unsqueeze(1), 0.0)
-    return weights.sum(0), (weights * met.unsqueeze(1)).sum(0), by_class.sum(0)
+    logits, targets = at_least_float32(found.logits), found.targets
+    classes = logits.shape[1]
+    counted = (targets >= 0) & (targets < classes) & (targets != found.ignored)
+    target = torch.where(counted, targets, 0)
+    normalizer = logits.logsumexp(1)
+    losses = normalizer - logits.gather(1, target.unsqueeze(1)).squeeze(1)
+    met = (logits.argmax(1) == target) & ~normalizer.isnan()  # NaN is no answer
+    slot = torch.where(counted, target, classes)  # what is not counted goes into one place more
+    return tuple(_by_class(slot, classes, values) for values in (torch.ones_like(losses), met, losses))  # type: ignore[return-value]
+
+
+def _by_class(slot: Tensor, classes: int, values: Tensor) -> Tensor:
+    """Sum values by class, ``[class]``."""
+    wide = widest(values)
+    return torch.zeros(classes + 1, dtype=wide.dtype, device=wide.device).index_add_(0, slot, wide)[:classes]

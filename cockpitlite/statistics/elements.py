@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -19,19 +20,23 @@ LIMIT = 2**16  # elements looked at unless all are asked for: one σ of a bin's 
 
 @dataclass(frozen=True)
 class Elements:
-    """Some elements of g_n of one parameter: ``values`` and the ``weights`` they belong to, both ``[element]``."""
+    """Some elements of g_n of one parameter: ``values`` and the ``weights`` they belong to, both ``[element]``.
+
+    Those of a tensor so small that its due share of all drawn is none are there for its own sake, not ``in_total``.
+    """
 
     parameter: int
     values: Tensor
     weights: Tensor
+    in_total: bool = True
 
 
 @dataclass(frozen=True)
 class PerSampleElements(Statistic):
     """The elements g_nj of the per-sample gradients; ``names`` are the parameters', ``total`` is their number.
 
-    ``drawn`` are at most about 2^16 of them (all where there are no more): the same share of every parameter, at
-    random places in every sample. ``everything()`` goes through all, some at a time.
+    ``drawn`` are about 2^16 of them (all where there are no more), at random places in every sample: in expectation the
+    same share of every parameter. ``everything()`` goes through all, some at a time.
     """
 
     names: Sequence[str]
@@ -71,11 +76,6 @@ class PerSampleElements(Statistic):
         like = self.drawn[0].values
         return torch.tensor(edges, dtype=at_least_float32(like[:0]).dtype).to(like.device, non_blocking=True)
 
-    @property
-    def taken(self) -> int:
-        """How many elements were drawn."""
-        return sum(found.values.numel() for found in self.drawn)
-
 
 def _all(step: Step, account: Account, shared: list[Tensor] | None) -> Iterator[Elements]:
     for built in account.built():
@@ -90,19 +90,27 @@ def _all(step: Step, account: Account, shared: list[Tensor] | None) -> Iterator[
 
 def _drawn(step: Step, account: Account, shared: list[Tensor] | None, share: float) -> Iterator[Elements]:
     looked_at = len(account.scope.indices)
-    untouched = _untouched(step, account)
-    positions = {
-        index: _places(step, index, looked_at, max(1, round(share * step.start[index].numel())))
-        for index in (*_touched(account), *untouched)
-    }
-    for index, picked in account.picked({index: positions[index] for index in _touched(account)}).items():
+    touched, untouched = _touched(account), _untouched(step, account)
+    sizes = {index: step.start[index].numel() for index in (*touched, *untouched)}
+    due = _due(sizes, share, step.memory.rounding.random())
+    positions = {index: _places(step, index, looked_at, max(1, count)) for index, count in due.items()}
+    for index, picked in account.picked({index: positions[index] for index in touched}).items():
         places = positions[index]
         rest = None if shared is None else shared[index].flatten()[places]
         values = _as_gradient(step, index, picked, rest)
-        yield Elements(index, values.flatten(), step.start[index].flatten()[places].flatten())
+        yield Elements(index, values.flatten(), step.start[index].flatten()[places].flatten(), due[index] > 0)
     for index in untouched:
         weights = step.start[index].flatten()[positions[index]].flatten()
-        yield Elements(index, torch.zeros_like(weights), weights)
+        yield Elements(index, torch.zeros_like(weights), weights, due[index] > 0)
+
+
+def _due(sizes: Mapping[int, int], share: float, offset: float) -> dict[int, int]:
+    """Round shares of sizes to whole numbers with the right expectation and the right sum: ``offset`` is in [0, 1)."""
+    found, passed = {}, 0.0
+    for index, size in sizes.items():
+        before, passed = math.floor(passed + offset), passed + share * size
+        found[index] = min(size, math.floor(passed + offset) - before)
+    return found
 
 
 def _places(step: Step, index: int, samples: int, count: int) -> Tensor:
@@ -119,7 +127,11 @@ def _touched(account: Account) -> list[int]:
 def _untouched(step: Step, account: Account) -> list[int]:
     """Return the parameters whose gradient is zero on these samples, for none of them used it."""
     touched = set(_touched(account))
-    return [index for index, frozen in enumerate(step.frozen) if not frozen and index not in touched]
+    return [
+        index
+        for index, frozen in enumerate(step.frozen)
+        if not frozen and index not in touched and step.start[index].numel()
+    ]
 
 
 def _as_gradient(step: Step, index: int, contribution: Tensor, shared: Tensor | None) -> Tensor:

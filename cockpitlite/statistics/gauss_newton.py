@@ -109,9 +109,9 @@ def _own_diagonal(step: Step, backward: Backward, kind: Kind) -> list[Tensor]:
 
 def _check(step: Step, heads: Heads) -> None:
     """Ask once, waiting for the device, whether the loss has the curvature that its kind has."""
-    if step.memory.known_loss is None:
+    if step.memory.known_loss is None and bool(heads.finite):
         step.memory.known_loss = bool(heads.sound)
-    if not step.memory.known_loss:
+    if step.memory.known_loss is False:
         raise Unavailable(
             "the loss is not known to be a sum over softmaxes or single outputs, so its curvature in the model's "
             "output is not known"
@@ -132,12 +132,11 @@ def _all_columns(heads: Heads, backward: Backward) -> Iterable[Column]:
 
 def _mixes_samples(backward: Backward) -> bool:
     """Whether a sample's output depends on the others, through the statistics of a batch."""
-    modules = (part for forward in backward.forwards for part in forward.root.modules())
-    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) and _by_batch(part) for part in modules)
-
-
-def _by_batch(norm: nn.modules.batchnorm._BatchNorm) -> bool:
-    return norm.training or norm.running_mean is None
+    return any(
+        isinstance(part, nn.modules.batchnorm._BatchNorm) and (forward.modes[id(part)] or part.running_mean is None)
+        for forward in backward.forwards
+        for part in forward.root.modules()
+    )
 
 
 def _by_calls(step: Step, seen: Backward, heads: Heads, column: Column) -> dict[int, Tensor]:

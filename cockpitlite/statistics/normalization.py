@@ -25,9 +25,7 @@ class _NormalizationRule(Rule):
         for call in calls:
             g = at_least_float32(output_gradient(call))
             for name in names:
-                product = (
-                    g if name == "bias" else g * self._normalized(call.module, at_least_float32(checked_input(call)))
-                )
+                product = g if name == "bias" else g * self._normalized(call, at_least_float32(checked_input(call)))
                 add(total, name, self._summed(call, product, scope))
         return total
 
@@ -37,7 +35,7 @@ class _NormalizationRule(Rule):
         return {name: each.sum(0) for name, each in every.items()}
 
     @abstractmethod
-    def _normalized(self, module: Any, given: Tensor) -> Tensor:
+    def _normalized(self, call: Call, given: Tensor) -> Tensor:
         """Return x̂, the layer's output before gain and shift."""
 
     @abstractmethod
@@ -58,14 +56,16 @@ class _TrailingRule(_NormalizationRule):
 class LayerNormRule(_TrailingRule):
     """nn.LayerNorm."""
 
-    def _normalized(self, module: Any, given: Tensor) -> Tensor:
+    def _normalized(self, call: Call, given: Tensor) -> Tensor:
+        module: Any = call.module
         return functional.layer_norm(given, module.normalized_shape, eps=module.eps)
 
 
 class RMSNormRule(_TrailingRule):
     """nn.RMSNorm."""
 
-    def _normalized(self, module: Any, given: Tensor) -> Tensor:
+    def _normalized(self, call: Call, given: Tensor) -> Tensor:
+        module: Any = call.module
         return functional.rms_norm(given, module.normalized_shape, eps=module.eps)
 
 
@@ -79,16 +79,18 @@ class _ChannelRule(_NormalizationRule):
 class GroupNormRule(_ChannelRule):
     """nn.GroupNorm."""
 
-    def _normalized(self, module: Any, given: Tensor) -> Tensor:
+    def _normalized(self, call: Call, given: Tensor) -> Tensor:
+        module: Any = call.module
         return functional.group_norm(given, module.num_groups, eps=module.eps)
 
 
 class BatchNormRule(_ChannelRule):
     """nn.BatchNorm1d to nn.BatchNorm3d: by the statistics of the whole batch of a call, or by the running ones."""
 
-    def _normalized(self, module: Any, given: Tensor) -> Tensor:
+    def _normalized(self, call: Call, given: Tensor) -> Tensor:
+        module: Any = call.module
         mean, variance = _running(module, given)
-        batch = module.training or mean is None
+        batch = call.training or mean is None
         return functional.batch_norm(
             given, None if batch else mean, None if batch else variance, training=batch, eps=module.eps
         )
@@ -97,9 +99,10 @@ class BatchNormRule(_ChannelRule):
 class InstanceNormRule(_ChannelRule):
     """nn.InstanceNorm1d to nn.InstanceNorm3d, which also take a single sample without an axis for it."""
 
-    def _normalized(self, module: Any, given: Tensor) -> Tensor:
+    def _normalized(self, call: Call, given: Tensor) -> Tensor:
+        module: Any = call.module
         mean, variance = _running(module, given)
-        own = module.training or not module.track_running_stats
+        own = call.training or not module.track_running_stats
         batched = with_batch_axis(given, module._get_no_batch_dim())
         return functional.instance_norm(
             batched, None if own else mean, None if own else variance, use_input_stats=own, eps=module.eps

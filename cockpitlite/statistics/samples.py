@@ -145,9 +145,13 @@ def accounted(step: Step) -> Tensor:
         return torch.zeros(len(explained), device=explained[0].device)
     lowest = torch.float16 if any(low_precision(backward) for backward in step.backwards) else explained[0].dtype
     tolerance = 50 * torch.finfo(lowest).eps ** 0.75
-    largest = torch.stack([gradient.abs().max() for gradient in step.gradient])
-    gaps = torch.stack([(a - b).abs().max() for a, b in zip(explained, step.gradient, strict=True)])
+    largest = torch.stack([_largest(gradient) for gradient in step.gradient])
+    gaps = torch.stack([_largest(a - b) for a, b in zip(explained, step.gradient, strict=True)])
     return gaps / (tolerance * (largest + 1e-3 * largest.max()) + torch.finfo(explained[0].dtype).tiny)
+
+
+def _largest(tensor: Tensor) -> Tensor:
+    return tensor.abs().amax() if tensor.numel() else tensor.new_zeros(())
 
 
 def low_precision(backward: Backward) -> bool:

@@ -58,7 +58,7 @@ class Costs(Statistic):
     def of(cls, supply: Supply) -> Self:
         """Read the meters."""
         meters = supply.step.meters
-        return cls(meters.share, supply.step.interval, meters.step_seconds, meters.memory, meters.watts)
+        return cls(meters.share, supply.step.interval, meters.step_seconds, meters.memory, meters.watts())
 
 
 @dataclass(frozen=True)

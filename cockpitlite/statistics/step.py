@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,9 +51,11 @@ class Line:
 class Memory:
     """What is carried from one tracked step to the next: the extreme eigenvectors of H, and of H as scaled.
 
-    ``known_loss`` says whether the loss was found to have a curvature of a known form, None before that was tested.
+    ``known_loss`` says whether the loss was found to have a curvature of a known form, None before that was tested;
+    ``rounding`` is a random stream on the host.
     """
 
+    rounding: random.Random = field(default_factory=lambda: random.Random(0))
     known_loss: bool | None = None
     hessian: tuple[Tensor, Tensor] | None = None
     scaled: tuple[Tensor, Tensor] | None = None
