@@ -84,13 +84,14 @@ def watch(
         raise TypeError(
             f"loss_fn is called as loss_fn(output, target); got {type(loss_fn).__name__}, which cannot be called"
         )
-    if samples is not None and (not isinstance(samples, int) or samples < 1):
+    if samples is not None and (not isinstance(samples, int) or isinstance(samples, bool) or samples < 1):
         raise ValueError(f"samples is a number of samples of each batch, at least 1, or None for all; got {samples!r}")
     _check_batch_dim(batch_dim, model)
     if run is not None and not isinstance(run, str | os.PathLike):
         raise TypeError(f"run is the path of a run file, or None for one below runs/; got {run!r}")
     schedule = _schedule(every, overhead)
     instruments = choose(panel, model)
+    _check_initialized(optimizer)
     names, parameters = _common_parameters(optimizer, model)
     path = _default_path() if run is None else Path(run)
     if path.is_dir():
@@ -332,6 +333,14 @@ def _common_parameters(
             "that is trained (after moving or rebuilding it), and pass that model to watch()"
         )
     return [name.replace("_orig_mod.", "") for name, _ in common], [parameter for _, parameter in common]
+
+
+def _check_initialized(optimizer: torch.optim.Optimizer) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in parameters):
+        raise ValueError(
+            "the model has lazy layers that do not know their size yet; call it on one batch before watch()"
+        )
 
 
 def _check_batch_dim(batch_dim: int | Mapping[str, int], model: nn.Module | None) -> None:

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from cockpitlite.hooks import CallRecorder
 from cockpitlite.precision import at_least_float32
 from cockpitlite.records import Backward, Forward
-from cockpitlite.replay import Replay, gradients_of
+from cockpitlite.replay import Replay, batched_gradients, gradients_of
 
 Column = list[Tensor]  # a vector over all heads: one tensor of each head's shape
 
@@ -52,21 +52,21 @@ class Heads:
         self._sign = sign
         self.forwards: list[Forward] = []
         self._generator = generator
-        watcher = _LossFunctions()
 
         @contextlib.contextmanager
         def recorded(forward: Forward) -> Iterator[None]:
-            with recorder.over(forward) as again, watcher.inside_model():
+            with recorder.over(forward) as again:
                 self.forwards.append(again)
                 yield
 
-        with watcher:
-            self._replay = Replay(backward, parameters, values, recorded)
-        self.heads = [*watcher.heads, *_direct_outputs(self._replay, [head.given for head in watcher.heads])]
-        if not self.heads:
-            raise NoHeads("the model returns its loss, and the loss function inside of it is not known")
+        self._replay, self.heads = replay_to_heads(backward, parameters, values, recorded)
         self.inputs = [head.given for head in self.heads]
-        self._measure()
+        try:
+            self._measure()
+        except RuntimeError as error:
+            if "derivative" not in str(error):
+                raise
+            raise NoHeads("the loss function has no second derivative here, so its curvature is not known") from error
 
     def drawn(self) -> Column:
         """Return a random s with E[ssᵀ] = H_L: labels drawn from the model's own distribution, or random signs."""
@@ -81,7 +81,9 @@ class Heads:
     def send(self, column: Column, batched: bool = False) -> Sequence[Tensor | None]:
         """Return Jᵀs for each parameter, for one column or a batch of them; the recorded calls see it pass."""
         with self._replay.standing():
-            return gradients_of(self.inputs, self._replay.leaves, column, retain_graph=True, is_grads_batched=batched)
+            if batched:
+                return batched_gradients(self.inputs, self._replay.leaves, column)
+            return gradients_of(self.inputs, self._replay.leaves, column, retain_graph=True)
 
     def _measure(self) -> None:
         with torch.enable_grad():
@@ -167,13 +169,47 @@ def _row_masks(z: Tensor, axis: int, samples: int) -> Iterator[Tensor]:
         yield mask.view(shape)
 
 
-def _direct_outputs(replay: Replay, given: Sequence[Tensor]) -> list[Head]:
+def replay_to_heads(
+    backward: Backward,
+    parameters: Sequence[nn.Parameter],
+    values: Sequence[Tensor],
+    around: Callable[[Forward], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+) -> tuple[Replay, list[Head]]:
+    """Evaluate a recorded batch once more, and find what its loss functions are given.
+
+    Raises NoHeads where the model returns a loss of an unknown kind, and NotReplayable.
+    """
+    watcher = _LossFunctions()
+
+    @contextlib.contextmanager
+    def inside(forward: Forward) -> Iterator[None]:
+        with around(forward), watcher.inside_model():
+            yield
+
+    with watcher:
+        replay = Replay(backward, parameters, values, inside)
+    heads = [*watcher.heads, *_direct_outputs(replay, watcher.covered)]
+    if not heads:
+        raise NoHeads("the model returns its loss, and the loss function inside of it is not known")
+    return replay, heads
+
+
+def one_sample_each(column: Tensor, some: Tensor, samples: int) -> Tensor:
+    """Return ``[some, *column]``: a copy for each of some samples, with all rows but that sample's set to zero."""
+    rows = torch.arange(column.shape[0]) // (column.shape[0] // samples)
+    mask = (some[:, None] == rows).to(column.device)
+    return column * mask.view(*mask.shape, *[1] * (column.dim() - 1))
+
+
+def _direct_outputs(replay: Replay, covered: Sequence[Tensor]) -> list[Head]:
     """Return the model's outputs from which the loss is computed without a known loss function in between.
+
+    ``covered`` are tensors that known loss functions begin from, or pass through.
 
     They are taken for elements that stand alone, as in a loss written by hand.
     """
     outputs = [out for outputs in replay.outputs for out in outputs if out.grad_fn is not None and out.dim()]
-    ends = {out.grad_fn for out in outputs} | {tensor.grad_fn for tensor in given}
+    ends = {out.grad_fn for out in outputs} | {tensor.grad_fn for tensor in covered}
     waiting, seen = [replay.loss.grad_fn], {replay.loss.grad_fn}
     while waiting:
         node = waiting.pop()
@@ -182,7 +218,7 @@ def _direct_outputs(replay: Replay, given: Sequence[Tensor]) -> list[Head]:
         following = {parent for parent, _ in node.next_functions if parent is not None} - seen
         seen |= following
         waiting.extend(following)
-    known = {tensor.grad_fn for tensor in given}
+    known = {tensor.grad_fn for tensor in covered}
     return [Head(out, None) for out in outputs if out.grad_fn in seen and out.grad_fn not in known]
 
 
@@ -194,6 +230,7 @@ class _LossFunctions(TorchFunctionMode):
     """
 
     heads: list[Head] = field(default_factory=list)
+    covered: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -230,6 +267,7 @@ class _LossFunctions(TorchFunctionMode):
             source = next((head for made, head in self._softmaxes if made is given or made is given._base), None)
             if source is not None:
                 self._take(source)
+                self.covered.append(given)
             elif name in _ELEMENTWISE:
                 self._take(Head(given, None))
         elif name in _ELEMENTWISE:
@@ -238,6 +276,7 @@ class _LossFunctions(TorchFunctionMode):
     def _take(self, head: Head) -> None:
         if not any(known.given is head.given for known in self.heads):
             self.heads.append(head)
+            self.covered.append(head.given)
 
 
 _ELEMENTWISE = {

@@ -446,6 +446,8 @@ class Capture:
             self.evaluated_again = True
         if self.busy or self.complete:
             return
+        for forward in self.forwards:  # what torch.autograd.grad has sent through them belongs to no gradient
+            forward.forget_gradients()
         marks = self._gradient_marks()
         if marks != self._marks or all(mark is None for mark in marks):
             self._forget_backwards()  # the gradients were cleared since: a new sum begins
@@ -733,7 +735,11 @@ def attach_to_steps(
         if depth == 0:
             after()
 
-    return [optimizer.register_step_pre_hook(entering), optimizer.register_step_post_hook(leaving)]
+    hidden = torch._disable_dynamo  # type: ignore[attr-defined]  # a compiled step is not to be traced into our hooks
+    return [
+        optimizer.register_step_pre_hook(hidden(entering)),
+        optimizer.register_step_post_hook(hidden(leaving)),
+    ]
 
 
 # --- the silence around a re-evaluation ----------------------------------------------------------------------------

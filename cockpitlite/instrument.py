@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import numbers
 import re
 import typing
 from abc import ABC, abstractmethod
@@ -64,6 +65,27 @@ class Provided:
 
 Reading = Tensor | float | Layered | Histogram
 Readings = Reading | Provided | Mapping[str, Reading | Provided]
+
+
+def named_readings(name: str, read: Any) -> dict[str, Reading | Provided]:
+    """Return what an instrument read by the names of its readings; TypeError for what is no reading."""
+    named = dict(read) if isinstance(read, Mapping) else {name: read}
+    for key, reading in named.items():
+        if not isinstance(key, str):
+            raise TypeError(f"read() named a reading {key!r}; names are strings")
+        number = reading.value if isinstance(reading, Provided) else reading
+        if isinstance(number, Tensor):
+            sound = number.numel() == 1 and not number.is_complex()
+        else:
+            sound = isinstance(number, numbers.Real | Layered | Histogram)
+        if not sound:
+            what = f"a tensor of shape {tuple(number.shape)}" if isinstance(number, Tensor) else type(number).__name__
+            raise TypeError(
+                f"read() gave {what} for {key!r}; a reading is a real number, a tensor of one, a Layered or a Histogram"
+            )
+        if isinstance(number, Layered) and len(number.layers) != len(number.values):
+            raise TypeError(f"read() gave {len(number.values)} values for the {len(number.layers)} layers of {key!r}")
+    return named
 
 
 class Instrument(ABC):

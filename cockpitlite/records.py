@@ -166,6 +166,13 @@ class Forward:
         """Whether the root module was in train mode."""
         return self.modes[id(self.root)]
 
+    def forget_gradients(self) -> None:
+        """Take every call as one that no gradient has reached."""
+        for call in self.calls:
+            call.gradients = [None] * len(call.gradients)
+            call.backwards = [None] * len(call.backwards)
+            call.fresh = False
+
     def release(self) -> None:
         """Let go of what a graph hangs on: its hooks hold the calls, so nothing else would ever free it."""
         self.outputs = []

@@ -135,6 +135,25 @@ def gradients_of(
     return [next(found) if leaf.requires_grad else None for leaf in leaves]
 
 
+def batched_gradients(
+    heads: Sequence[Tensor], leaves: Sequence[Tensor], tails: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """Return the gradients for a batch of tails, ``[tail, *leaf]``; one after another where they cannot be batched."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of operations that have no batched backward and are looped over
+        try:
+            return gradients_of(heads, leaves, tails, is_grads_batched=True, retain_graph=True)
+        except RuntimeError:
+            each = [
+                gradients_of(heads, leaves, [tail[index] for tail in tails], retain_graph=True)
+                for index in range(len(tails[0]))
+            ]
+    return [
+        None if any(part is None for part in parts) else torch.stack([part for part in parts if part is not None])
+        for parts in zip(*each, strict=True)
+    ]
+
+
 def with_calls(
     backward: Backward, parameters: Sequence[nn.Parameter], values: Sequence[Tensor], recorder: CallRecorder
 ) -> Backward:

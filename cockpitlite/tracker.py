@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cockpitlite.axes import shapes_with_one_more
 from cockpitlite.hooks import CallRecorder, Capture, Meter, Owner, attach_to_steps, is_compiled_in_place, versions_of
-from cockpitlite.instrument import Instrument, Provided
+from cockpitlite.instrument import Instrument, Provided, named_readings
 from cockpitlite.meters import Meters
 from cockpitlite.plan import Plan, Program, work_out
 from cockpitlite.precision import widest
@@ -27,7 +27,7 @@ from cockpitlite.replay import NotReplayable, bare, loss_gradient
 from cockpitlite.schedule import Budget, Schedule, on_diagnosis_schedule
 from cockpitlite.statistics import Line, Memory, Origin, Step, Supply, Unavailable, Want
 from cockpitlite.statistics.families import is_generic
-from cockpitlite.statistics.line import line_of
+from cockpitlite.statistics.line import COMPLEX, line_of
 from cockpitlite.statistics.loss import BatchLoss
 from cockpitlite.statistics.samples import accounted
 from cockpitlite.statistics.step import norms
@@ -141,6 +141,7 @@ class Tracker:
         self._reported: dict[str, str] = {}
         self._counts: dict[str, int] = {}
         self._measured: set[str] = set()
+        self._owners: dict[str, str] = {"loss": "loss"}
         self._missing: list[bool] | None = None
         self._dtypes: dict[str, str] = {}
         self._structure: dict[str, Any] = {}
@@ -156,6 +157,8 @@ class Tracker:
         self._meters = Meters(watched.parameters[0].device)
         if watched.opaque:
             self.reasons["contributions"] = watched.opaque
+        if any(parameter.is_complex() for parameter in watched.parameters):
+            self.reasons["contributions"] = self.reasons["replay"] = COMPLEX
         wants_origin = any(Origin in instrument.demands().values() for instrument in self.instruments)
         self._origin = [p.detach().clone() for p in watched.parameters] if wants_origin else None
         self._again = watched.recorder()
@@ -303,11 +306,23 @@ class Tracker:
         try:
             with torch.autocast(step.start[0].device.type, enabled=False):  # the user's step may stand inside of one
                 self._read_all(program, supply, block)
-                self._line = line_of(supply) if plan.judged else None
+                self._line = self._line_of(supply, plan)
         finally:
             self.capture.busy = False
         self._remark(step)
         self.recorder.block(block)
+
+    def _line_of(self, supply: Supply, plan: Plan) -> Line | None:
+        """Return what the next step needs to judge this one; where it cannot be had, say so for who would judge."""
+        if not plan.judged:
+            return None
+        try:
+            return line_of(supply)
+        except Unavailable as reason:
+            for instrument in self.instruments:
+                if instrument.judges_previous and plan.prepares(instrument):
+                    self._unavailable(instrument.name, str(reason))
+            return None
 
     def _read_all(self, program: Program, supply: Supply, block: Block) -> None:
         """Read what is due, after the checks that it rests on."""
@@ -391,7 +406,8 @@ class Tracker:
         at = self.step - 1 if instrument.judges_previous else self.step
         demands = instrument.demands()
         try:
-            readings = instrument.read(**{name: supply(kind) for name, kind in demands.items()})
+            named = named_readings(instrument.name, instrument.read(**{n: supply(kind) for n, kind in demands.items()}))
+            self._claim(instrument, named)
         except Unavailable as reason:
             self._unavailable(instrument.name, str(reason))
             block.readings += [(name, at, float("nan")) for name in reason.undefined]
@@ -401,7 +417,6 @@ class Tracker:
             self._programs.clear()
             self._unavailable(instrument.name, f"switched off after an error: {type(error).__name__}: {error}")
             return
-        named: Mapping[str, Any] = readings if isinstance(readings, Mapping) else {instrument.name: readings}
         self._measured.update(named)
         for name, reading in named.items():
             if isinstance(reading, Provided):
@@ -411,6 +426,13 @@ class Tracker:
         for check in block.checks:
             if any(kind.rests_on == check.topic for kind in demands.values()):
                 check.readings.update(named)
+
+    def _claim(self, instrument: Instrument, named: Mapping[str, Any]) -> None:
+        """Let no instrument write what another one does; ValueError where it would."""
+        for name in named:
+            owner = self._owners.setdefault(name, instrument.name)
+            if owner != instrument.name:
+                raise ValueError(f"the reading {name!r} is that of the instrument {owner!r}; give yours another name")
 
     def _read_loss(self, supply: Supply, block: Block) -> None:
         try:
@@ -431,7 +453,10 @@ class Tracker:
         unknown = {"contributions", "replay"} - self._held.keys() - step.reasons.keys()
         if any(want.per_sample for want in wants) and "contributions" in unknown and step.backwards:
             try:
-                fits = self._accounted(step)
+                finite = torch.stack([gradient.isfinite().all() for gradient in step.gradient])
+                if finite.device.type == "cpu" and not finite.numpy().all():
+                    return checks  # nothing can be told from it; the next step will
+                fits = self._accounted(step) | ~finite
                 self._held["contributions"] = fits.all()
                 checks.append(Check("contributions", fits, functools.partial(_unaccounted, list(step.names))))
             except Unavailable:

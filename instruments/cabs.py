@@ -34,4 +34,4 @@ class Cabs(Instrument):
         pairs = zip(settings.each, moments.deviations, strict=True)
         noise = torch.stack([group["lr"] * wide_sum(spread) for group, spread in pairs]).sum()
         suggested = noise / moments.samples / loss.value
-        return Provided(suggested, loss.value > 0, "the loss is not positive, and the criterion divides by it")
+        return Provided(suggested, loss.value > 0, "the loss is no positive number, and the criterion divides by it")

@@ -33,8 +33,8 @@ class HessTrace(Instrument):
         """Choose the matrix and how it is measured; ``probes`` count for Hutchinson's estimate only."""
         if curvature not in get_args(Curvature):
             raise ValueError(f"curvature is one of {', '.join(get_args(Curvature))}; got {curvature!r}")
-        if probes < 1:
-            raise ValueError(f"probes is a number of random vectors, at least 1; got {probes}")
+        if not isinstance(probes, int) or probes < 1:
+            raise ValueError(f"probes is a number of random vectors, at least 1; got {probes!r}")
         self.curvature = curvature
         self.probes = probes
 

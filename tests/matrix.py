@@ -24,6 +24,7 @@ from models import (
     LSTM,
     MLP,
     NORMED,
+    OWN_LOSS,
     RESIDUAL,
     RETURNING,
     REUSED,
@@ -607,6 +608,7 @@ ROWS = [
     style("batches of one", ordinary, sizes=(1,) * 4),
     style("a last short batch", ordinary, sizes=(6, 6, 6, 2)),
     style("a model that returns its loss", ordinary, problem=RETURNING[0]),
+    style("GPT that returns its loss alone", ordinary, adamw, problem=OWN_LOSS, twin=TRANSFORMER),
     style("outputs in a dictionary", ordinary, problem=ANSWERS[0]),
     style("outputs in a dataclass", ordinary, problem=ANSWERS[1]),
 ]

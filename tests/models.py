@@ -1026,3 +1026,21 @@ ANSWERS = [
         split=split_at(lambda output: output.logits),
     ),
 ]
+
+
+class OwnLoss(LanguageModel):
+    """A language model that is given its targets and returns its loss, and nothing else."""
+
+    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        logits = super().forward(tokens)
+        return F.cross_entropy(logits.view(-1, VOCABULARY), targets.reshape(-1))
+
+
+OWN_LOSS = Problem(
+    "own loss",
+    lambda: shaken(OwnLoss()),
+    texts(5, VOCABULARY),
+    lambda output, y: output,
+    token_losses,  # of the twin's, which returns its logits
+    lambda model, x, y: model(x, y),
+)

@@ -11,6 +11,9 @@ from torch.nn import functional
 from torch.optim import SGD
 
 import cockpitlite
+from cockpitlite.instrument import Instrument
+from cockpitlite.instruments import HessTrace
+from cockpitlite.statistics import MeanGradient
 
 
 class Counting(nn.Module):
@@ -294,3 +297,141 @@ def test_an_opaque_loss_says_what_would_help(watch):
     assert "loss_std" not in run.names()
     assert "observe()" in run.unavailable()["loss_std"]
     assert np.isfinite(run.series("norm_test")[1]).all()
+
+
+# What a first user broke ----------------------------------------------------------------------------------------------
+
+
+def small() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 4)).double()
+
+
+def step_of(model, optimizer, x, y, loss=functional.cross_entropy):
+    optimizer.zero_grad()
+    loss(model(x), y).backward()
+    optimizer.step()
+
+
+def drawn(count=4):
+    generator = torch.Generator().manual_seed(2)
+    return [
+        (torch.randn(6, 5, generator=generator).double(), torch.randint(4, (6,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+class Says(Instrument):
+    """Gives back what it was made with."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def read(self, mean: MeanGradient):
+        return self.what
+
+
+@pytest.mark.parametrize("what", ["hello", None, [1.0, 2.0], torch.ones(3), torch.tensor(1j), {"loss": 0.0}, {1: 2.0}])
+def test_an_instrument_that_gives_no_reading_is_switched_off_alone(watch, what):
+    model = small()
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model, panel=["economy", Says(what)])
+    for x, y in drawn():
+        step_of(model, optimizer, x, y)
+    run = land(optimizer)
+    assert "switched off after an error" in run.unavailable()["says"]
+    assert len(run.series("norm_test")[0]) == 4
+    assert (run.series("loss")[1] > 0).all()
+
+
+def test_a_first_batch_with_nan_is_no_verdict_on_those_after_it(watch):
+    model = small()
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model, panel="full")
+    for index, (x, y) in enumerate(drawn()):
+        if index == 0:
+            x[2, 1] = float("nan")
+        optimizer.zero_grad()
+        functional.cross_entropy(model(x), y).backward()
+        for parameter in model.parameters():
+            parameter.grad.nan_to_num_(0.0)
+        optimizer.step()
+    run = land(optimizer)
+    for name in ("norm_test", "mean_gsnr", "tic_trace", "hess_max_ev"):
+        steps, values = run.series(name)
+        assert steps.tolist()[-3:] == [1, 2, 3]
+        assert np.isfinite(values[-3:]).all()
+
+
+def test_gradients_asked_for_on_the_side_belong_to_no_step(tmp_path):
+    runs = []
+    for probing in (False, True):
+        torch.manual_seed(1)
+        model = small()
+        path = tmp_path / f"{probing}.cockpit"
+        optimizer = cockpitlite.watch(SGD(model.parameters(), lr=0.1), model, every=1, run=path)
+        for x, y in drawn():
+            if probing:
+                torch.autograd.grad(functional.cross_entropy(model(x[:1]), y[:1]), list(model.parameters()))
+            step_of(model, optimizer, x, y)
+        runs.append(land(optimizer))
+    for name in ("batch_size", "norm_test", "alpha", "alpha_same"):
+        assert runs[1].series(name)[1].tolist() == runs[0].series(name)[1].tolist()
+
+
+@pytest.mark.parametrize("outside", [False, True], ids=["in the model", "after it"])
+def test_a_log_softmax_may_stand_on_either_side_of_the_end_of_the_model(watch, tmp_path, outside):
+    panel = [HessTrace(curvature="ggn_exact")]
+
+    def loss(output, y):
+        return functional.nll_loss(output.log_softmax(1) if outside else output, y)
+
+    torch.manual_seed(1)
+    model = small() if outside else nn.Sequential(small(), nn.LogSoftmax(1))
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model, panel=panel)
+    torch.manual_seed(1)
+    plain = small()
+    other = cockpitlite.watch(
+        SGD(plain.parameters(), lr=0.1), plain, panel=panel, every=1, run=tmp_path / "other.cockpit"
+    )
+    for x, y in drawn(3):
+        step_of(model, optimizer, x, y, loss)
+        step_of(plain, other, x, y)
+    np.testing.assert_allclose(land(optimizer).series("hess_trace")[1], land(other).series("hess_trace")[1], rtol=1e-9)
+
+
+def test_a_loss_without_a_second_derivative_says_so(watch):
+    model = nn.Linear(5, 4)
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model, panel="full")
+    lengths = torch.full((6,), 3), torch.full((6,), 1)
+    for x, _ in drawn(3):
+        optimizer.zero_grad()
+        outputs = model(x.float().unsqueeze(0).expand(3, 6, 5)).log_softmax(2)
+        functional.ctc_loss(outputs, torch.ones(6, 1, dtype=torch.long), *lengths).backward()
+        optimizer.step()
+    assert "switched off" not in " ".join(land(optimizer).unavailable().values())
+
+
+def test_lazy_layers_are_to_be_called_first(watch):
+    model = nn.Sequential(nn.LazyLinear(4))
+    with pytest.raises(ValueError, match="call it on one batch before"):
+        watch(SGD(model.parameters(), lr=0.1), model)
+    model(torch.randn(2, 5))
+    watch(SGD(model.parameters(), lr=0.1), model)
+
+
+class Complex(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 5, dtype=torch.complex128))
+
+    def forward(self, x):
+        return (x.to(torch.complex128) @ self.weight.T).abs()
+
+
+def test_complex_parameters_are_not_measured_as_if_they_were_real(watch):
+    model = Complex()
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model, panel="full")
+    for x, y in drawn(3):
+        step_of(model, optimizer, x, y)
+    run = land(optimizer)
+    for name in ("norm_test", "alpha", "alpha_same", "hess_trace", "mean_gsnr", "grad_hist_1d"):
+        assert "complex" in run.unavailable()[name]
+    assert (run.series("grad_norm")[1] > 0).all()

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from cockpitlite.losses import has_shared_term
 from cockpitlite.records import Backward, Call
+from cockpitlite.replay import bare
 from cockpitlite.statistics.families import GENERIC, is_generic, rule_for
 from cockpitlite.statistics.rule import Reduced, Rule, Scope, joined, reduce_contributions
 from cockpitlite.statistics.step import Step, Unavailable
+from cockpitlite.statistics.whole import WholeRule
 
 Directions = Sequence[Sequence[Tensor]]  # [direction][parameter]
 ByParameter = dict[int, Tensor]  # by position among the watched parameters
@@ -204,10 +206,29 @@ def _shares(step: Step, backward: Backward) -> list[Share]:
     calls = {module: made for module, made in calls.items() if all(call.divisible for call in made)}
     owned = {module: _own(module, own) for module in calls}
     covered = {index for names in owned.values() for index in names.values()} | _seen(step, own)
+    far: dict[str, int] = {}
     for index in sorted(set(positions.values()) - covered):
-        module, name = _nearest(step, index, calls)
-        owned[module][name] = index
-    return [Share(_rule_of(module, names), calls[module], names) for module, names in owned.items() if names]
+        nearest = _nearest(step, index, calls)
+        if nearest is None:
+            far[_name_in_root(step, backward, index)] = index
+        else:
+            owned[nearest[0]][nearest[1]] = index
+    shares = [Share(_rule_of(module, names), calls[module], names) for module, names in owned.items() if names]
+    root = [call for call in backward.calls if far and call.module is bare(backward.forwards[0].root)]
+    return shares if not far else [*shares, Share(WholeRule(step, backward, far), root, far)]
+
+
+def _name_in_root(step: Step, backward: Backward, index: int) -> str:
+    """Return a parameter's name in the model whose calls were recorded; Unavailable where that says nothing of it."""
+    root = bare(backward.forwards[0].root) if backward.forwards else None
+    seen = root is not None and any(call.module is root for call in backward.calls)
+    for name, parameter in root.named_parameters() if root is not None and seen else ():
+        if parameter is step.parameters[index]:
+            return name
+    raise Unavailable(
+        f"the gradient of parameter {step.names[index]!r} did not come through a seen call whose output has rows "
+        "for each sample; pass batch_dim if the batch is not the first axis of the model's inputs"
+    )
 
 
 def _seen(step: Step, positions: Mapping[int, int]) -> set[int]:
@@ -224,7 +245,7 @@ def _own(module: nn.Module, positions: Mapping[int, int]) -> dict[str, int]:
     return {name: positions[id(parameter)] for name, parameter in named if id(parameter) in positions}
 
 
-def _nearest(step: Step, index: int, calls: Mapping[nn.Module, Sequence[Call]]) -> tuple[nn.Module, str]:
+def _nearest(step: Step, index: int, calls: Mapping[nn.Module, Sequence[Call]]) -> tuple[nn.Module, str] | None:
     """Return the innermost called module that holds a parameter whose own module does not account for it.
 
     That was not called, as attention does not call its projection, or the parameter is used around it too.
@@ -236,11 +257,6 @@ def _nearest(step: Step, index: int, calls: Mapping[nn.Module, Sequence[Call]]) 
             around = "." in name or index not in step.foreign
             if parameter is step.parameters[index] and near and around:
                 found = module, name
-    if found is None:
-        raise Unavailable(
-            f"the gradient of parameter {step.names[index]!r} did not come through a seen call whose output has rows "
-            "for each sample; pass batch_dim if the batch is not the first axis of the model's inputs"
-        )
     return found
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cockpitlite.backpacked import Unknown, backpack_diagonal
-from cockpitlite.heads import Column, Heads, NoHeads
+from cockpitlite.heads import Column, Heads, NoHeads, one_sample_each
 from cockpitlite.records import Backward
 from cockpitlite.replay import NotReplayable, dense
 from cockpitlite.statistics.account import Account
@@ -99,7 +99,7 @@ def _own_diagonal(step: Step, backward: Backward, kind: Kind) -> list[Tensor]:
     else:
         columns = _all_columns(heads, backward)
     seen = replace(backward, givens=[], nodes=[], trace=None, scale=None, forwards=heads.forwards)
-    squared = _by_samples if _mixes_samples(backward) else _by_calls
+    squared = _by_samples if _mixes_samples(backward) else _by_calls_or_samples
     total = [torch.zeros_like(start) for start in step.start]
     for column in columns:
         for index, part in squared(step, seen, heads, column).items():
@@ -141,12 +141,19 @@ def _mixes_samples(backward: Backward) -> bool:
 
 def _by_calls(step: Step, seen: Backward, heads: Heads, column: Column) -> dict[int, Tensor]:
     """Send a column back once, and square what each sample contributes at the calls it passes."""
-    for call in (call for forward in seen.forwards for call in forward.calls):
-        call.gradients = [None] * len(call.gradients)
-        call.backwards = [None] * len(call.backwards)
+    for forward in seen.forwards:
+        forward.forget_gradients()
     heads.send(column)
     account = Account.of(replace(step, backwards=[seen], chosen=[None], unseen=False), seen, None)
     return account.moments()
+
+
+def _by_calls_or_samples(step: Step, seen: Backward, heads: Heads, column: Column) -> dict[int, Tensor]:
+    """Take the calls where all parameters act through calls that can be divided among the samples."""
+    try:
+        return _by_calls(step, seen, heads, column)
+    except Unavailable:
+        return _by_samples(step, seen, heads, column)
 
 
 def _by_samples(step: Step, seen: Backward, heads: Heads, column: Column) -> dict[int, Tensor]:
@@ -158,15 +165,9 @@ def _by_samples(step: Step, seen: Backward, heads: Heads, column: Column) -> dic
     size = sum(start.numel() for start in step.start) + sum(z.numel() for z in heads.inputs)
     total: dict[int, Tensor] = {}
     for some in torch.arange(samples).split(max(1, CHUNK // size)):
-        masked = [_one_sample_each(part, some, samples) for part in column]
+        masked = [one_sample_each(part, some, samples) for part in column]
         for index, product in enumerate(heads.send(masked, batched=True)):
             if product is not None:
                 square = dense(product).square().sum(0)
                 total[index] = total[index] + square if index in total else square
     return total
-
-
-def _one_sample_each(column: Tensor, some: Tensor, samples: int) -> Tensor:
-    rows = torch.arange(column.shape[0]) // (column.shape[0] // samples)
-    mask = (some[:, None] == rows).to(column.device)
-    return column * mask.view(*mask.shape, *[1] * (column.dim() - 1))

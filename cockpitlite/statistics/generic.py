@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from cockpitlite.records import Call
-from cockpitlite.replay import NotReplayable, rerun
+from cockpitlite.replay import NotReplayable, batched_gradients, gradients_of, rerun
 from cockpitlite.statistics.rule import Rule, Scope, add, own_parameters
 from cockpitlite.statistics.step import Unavailable
 
@@ -66,11 +65,10 @@ def _products(
     leaves = {name: values[id(parameter)].detach().requires_grad_() for name, parameter in owned.items()}
     substitutes = dict(values) | {id(owned[name]): leaf for name, leaf in leaves.items()}
     try:
-        with rerun(call, substitutes) as outputs, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of operations that have no batched backward and are looped over
+        with rerun(call, substitutes) as outputs:
             pairs = [(out, g) for out, g in zip(outputs, gradients, strict=True) if g is not None and out.requires_grad]
             heads, tails = [out for out, _ in pairs], [g for _, g in pairs]
-            products = _gradients(heads, list(leaves.values()), tails, batched)
+            products = (batched_gradients if batched else gradients_of)(heads, list(leaves.values()), tails)
     except NotReplayable as error:
         raise Unavailable(str(error)) from error
     size = (len(tails[0]),) if batched else ()
@@ -78,22 +76,3 @@ def _products(
         name: leaf.new_zeros(size + leaf.shape) if product is None else product
         for (name, leaf), product in zip(leaves.items(), products, strict=True)
     }
-
-
-def _gradients(
-    heads: list[Tensor], leaves: list[Tensor], tails: list[Tensor], batched: bool
-) -> Sequence[Tensor | None]:
-    """Take gradients for a batch of tails at once; where the backward cannot be batched, one after another."""
-    if not batched:
-        return torch.autograd.grad(heads, leaves, tails, allow_unused=True)
-    try:
-        return torch.autograd.grad(heads, leaves, tails, is_grads_batched=True, allow_unused=True, retain_graph=True)
-    except RuntimeError:
-        each = [
-            torch.autograd.grad(heads, leaves, [tail[index] for tail in tails], allow_unused=True, retain_graph=True)
-            for index in range(len(tails[0]))
-        ]
-        return [
-            None if any(part is None for part in parts) else torch.stack([part for part in parts if part is not None])
-            for parts in zip(*each, strict=True)
-        ]

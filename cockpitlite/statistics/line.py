@@ -15,6 +15,8 @@ from cockpitlite.statistics.samples import SampleReductions
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
 from cockpitlite.statistics.step import Line, Step, Unavailable, inner, norms
 
+COMPLEX = "some parameters are complex numbers, and slopes and samples' gradients are measured for real ones"
+
 
 @dataclass(frozen=True)
 class Descent(Statistic):
@@ -25,6 +27,7 @@ class Descent(Statistic):
     @classmethod
     def of(cls, supply: Supply) -> Self:
         """Take the inner product of gradient and step."""
+        _check_real(supply.step)
         return cls(inner(supply.step.gradient, supply.step.displacement))
 
 
@@ -52,6 +55,7 @@ class StepLine(Statistic):
     @classmethod
     def of(cls, supply: Supply) -> Self:
         """Join what the last step left with what this batch says at its end."""
+        _check_real(supply.step)
         step, line = supply.step, _line(supply.step)
         loss, loss_variance = loss_and_variance(supply)
         slope_variance = variance_along(supply, Want.ON_LAST_STEP)
@@ -107,6 +111,11 @@ class NextBatchSlopes(Statistic):
         if step.moved:
             return cls(before, _slope_elsewhere(step, step.start, line.displacement))
         return cls(before, inner(step.gradient, line.displacement))
+
+
+def _check_real(step: Step) -> None:
+    if any(parameter.is_complex() for parameter in step.parameters):
+        raise Unavailable(COMPLEX)
 
 
 def _slope_of_batch(step: Step, direction: list[Tensor]) -> Tensor:

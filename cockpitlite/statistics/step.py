@@ -125,7 +125,10 @@ class Step:
         sizes = [backward.samples for backward in self.backwards]
         if not sizes or any(size is None for size in sizes):
             raise Unavailable(
-                self.reasons.get("samples", "the batch was not seen: the model was not called in this step")
+                self.reasons.get(
+                    "samples",
+                    "no backward() through a call of the model was seen in this step, so neither was its batch",
+                )
             )
         total = sum(size for size in sizes if size is not None)
         if not total:
