@@ -305,7 +305,8 @@ def words(
     heats = panel.kind in heatmaps.KINDS
     empty = readings.newest is None if heats else not any(len(readings.of(name)) for name in panel.readings)
     reasons = [f"{name}: {unavailable[name]}" for name in panel.readings if name in unavailable]
-    found = [html.P(f"Not available. {reason}", className="note") for reason in dict.fromkeys(reasons)]
+    extent = "Not available." if empty else "Not on every step."
+    found = [html.P(f"{extent} {reason}", className="note") for reason in dict.fromkeys(reasons)]
     if empty and not found:
         found = [html.P("No value yet.", className="note")]
     if heats:

@@ -864,6 +864,13 @@ def test_an_unavailable_reading_says_why_in_its_panel():
     assert "No value yet." in words_of(layout.words(LOSS, Readings(), {}))
 
 
+def test_a_reading_that_some_steps_lack_is_not_called_unavailable():
+    known = Readings({"loss": Series(np.array([0, 1]), np.array([0.5, 0.4]))})
+    said = words_of(layout.words(LOSS, known, {"loss": "the batch was empty"}))
+    assert "Not on every step. loss: the batch was empty" in said
+    assert "Not available" not in said
+
+
 def test_the_newest_value_stands_on_the_card_even_if_it_is_not_finite():
     assert "NaN" in words_of(layout.value(LOSS, readings(loss=[1, math.nan])))
     assert "0.10" in words_of(layout.value(ALPHA, readings(alpha=[0.1])))
