@@ -31,8 +31,9 @@ Made by `make matrix`; the tests hold every cell to it.
 A row is a small model or a way to train, run in float64 unless its name says otherwise; a column is an instrument.
 `=1e-12` is exact: the largest relative error of its readings, over all steps and layers, against a twin in float64 that
 writes out whole Jacobians and Hessians; `=0` is equal to the last bit. `~0.8σ` is an estimate: how many standard errors
-it is from the truth at most. `–` is unavailable, and the note says what a user reads instead; a note on a number says
-what is missing beside it. `·` has no meaning there: no classes, no rectifier.
+it is from the truth at most or, for an eigenvalue that is still converging, how many of its stated residuals. `–` is
+unavailable, and the note says what a user reads instead; a note on a number says what is missing beside it. `·` has no
+meaning there: no classes, no rectifier.
 """
 
 

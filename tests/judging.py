@@ -91,7 +91,8 @@ class Verdict:
     """What a run says of one instrument; ``none`` is an instrument that the run left out of its panel for the model.
 
     ``error`` is the largest relative error of an exact reading, and the largest number of standard errors of an
-    estimated one. ``reason`` is what a user would read; of an exact reading, why a part of it is missing.
+    estimated one, or of residuals for one that is still converging. ``reason`` is what a user would read; of an exact
+    reading, why a part of it is missing.
     """
 
     kind: Kind
@@ -264,7 +265,9 @@ class Judge:
         error = min(errors)
         allowed = self.row.tolerance * right.condition.get((name, step), 1.0)
         if name in ITERATED:
-            allowed = max(allowed, 1e-6, self.residual(name, step))
+            allowed = max(allowed, 1e-6)
+            if allowed < error <= self.residual(name, step):  # not there yet, and it says how far
+                return Verdict("estimated", 3 * error / self.residual(name, step))
         return self.within(error, allowed, f"{name}[{step}]: {said!r} instead of {values[0]!r}")
 
     def within(self, error: float, allowed: float, text: str) -> Verdict:
