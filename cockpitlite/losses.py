@@ -69,7 +69,7 @@ def sample_losses(backward: Backward, loss_fn: Any) -> Tensor:
         raise Unseen("no scalar loss of a seen batch was given to backward()")
     with torch.no_grad():
         if backward.per_sample is not None:
-            return _observed(backward, backward.per_sample, samples)
+            return _observed(backward.per_sample, samples)
         try:
             parts = zip(backward.givens, backward.nodes, strict=True)
             return torch.stack([_from_road(backward, given, node, samples) for given, node in parts]).sum(0)
@@ -92,7 +92,7 @@ def has_shared_term(backward: Backward) -> bool:
     return False
 
 
-def _observed(backward: Backward, losses: Tensor, samples: int) -> Tensor:
+def _observed(losses: Tensor, samples: int) -> Tensor:
     if losses.shape != (samples,):
         raise Unseen(f"observe() was given losses of shape {tuple(losses.shape)} for a batch of {samples}")
     return losses

@@ -51,8 +51,6 @@ class PerSampleElements(Statistic):
     def of(cls, supply: Supply) -> Self:
         """Draw elements; where they are few, take them all."""
         step = supply.step
-        if "contributions" in step.reasons:
-            raise Unavailable(step.reasons["contributions"])
         numbers = sum(start.numel() for start, frozen in zip(step.start, step.frozen, strict=True) if not frozen)
         total = step.samples * numbers
         shared = shared_part(step)

@@ -44,8 +44,6 @@ class CurvatureDiagonal(Statistic):
     @classmethod
     def of(cls, supply: Supply) -> Self:
         """Nothing is computed until a diagonal is asked for."""
-        if "replay" in supply.step.reasons:
-            raise Unavailable(supply.step.reasons["replay"])
         return cls(supply.step)
 
     def __call__(self, kind: Kind) -> list[Tensor]:

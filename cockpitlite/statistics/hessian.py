@@ -43,8 +43,6 @@ class Hessian(Statistic):
     @classmethod
     def of(cls, supply: Supply) -> Self:
         """Nothing is computed until a product is asked for."""
-        if "replay" in supply.step.reasons:
-            raise Unavailable(supply.step.reasons["replay"])
         return cls(supply.step)
 
     @property

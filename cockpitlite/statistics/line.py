@@ -198,8 +198,6 @@ def _of_mean(variance: Tensor | None, samples: int | None, scale: Tensor | float
 
 def _slope_elsewhere(step: Step, values: list[Tensor], direction: list[Tensor]) -> Tensor:
     """Return dᵀ∇L of the step's batch at other parameter values."""
-    if "replay" in step.reasons:
-        raise Unavailable(step.reasons["replay"])
     if not step.backwards:
         raise Unavailable("no backward was seen in this step, so its batch cannot be evaluated again")
     slope = torch.zeros((), dtype=torch.float64)

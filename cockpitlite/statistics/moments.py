@@ -13,7 +13,7 @@ from cockpitlite.precision import wide_sum
 from cockpitlite.statistics.account import Account, accounts, shared_part
 from cockpitlite.statistics.samples import low_precision
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
-from cockpitlite.statistics.step import Step, Unavailable
+from cockpitlite.statistics.step import Step
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,6 @@ class SecondMoments(Statistic):
     def of(cls, supply: Supply) -> Self:
         """Sum over the samples looked at, and centre about the gradient of the whole batch."""
         step = supply.step
-        if "contributions" in step.reasons:
-            raise Unavailable(step.reasons["contributions"])
         made = accounts(step)
         total, looked_at = step.samples, sum(len(account.scope.indices) for account in made)
         # Rounded contributions are centred about their own mean: it differs from the gradient by their rounding.

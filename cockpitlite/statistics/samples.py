@@ -25,13 +25,12 @@ class SampleReductions(Statistic):
 
     squared: Tensor | None
     projections: Mapping[Want, Tensor]
+    rests_on: ClassVar[str] = "contributions"
 
     @classmethod
     def of(cls, supply: Supply) -> Self:
         """Reduce all that any demanded statistic wants in one pass over the records."""
         step = supply.step
-        if "contributions" in step.reasons:
-            raise Unavailable(step.reasons["contributions"])
         directions = _directions(step, supply.wants)
         squares = Want.SQUARES in supply.wants
         shared = shared_part(step)

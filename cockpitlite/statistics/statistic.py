@@ -62,6 +62,8 @@ class Supply:
         """Return the statistic; raise Unavailable, the same way every time, where it cannot be had."""
         if kind not in self._known:
             try:
+                if kind.rests_on in self.step.reasons:
+                    raise Unavailable(self.step.reasons[kind.rests_on])
                 self._known[kind] = kind.of(self)
             except Unavailable as reason:
                 self._known[kind] = reason
