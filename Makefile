@@ -12,17 +12,18 @@ DEMONSTRATION := $(if $(wildcard $(DEVELOPMENT)),$(DEVELOPMENT),$(VENV)/demonstr
 REFERENCE := $(COCKPIT)/reference.stamp
 SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 
-.PHONY: help demo test lint types tests matrix format clean
+.PHONY: help demo test lint types tests matrix benchmark format clean
 
 help:
-	@echo "make demo     train three small networks under the panel and show the live page (ARGS=--no-serve ends by itself)"
-	@echo "make test     lint, types and tests"
-	@echo "make lint     check the format and the style"
-	@echo "make types    check the types"
-	@echo "make tests    run the tests (ARGS=\"-k store\" runs some)"
-	@echo "make format   put the code into its format"
-	@echo "make matrix   measure how exact every instrument is on every model, and write docs/matrix.md"
-	@echo "make clean    delete everything that was made"
+	@echo "make demo       train three small networks under the panel and show the live page (ARGS=--no-serve ends by itself)"
+	@echo "make test       lint, types and tests"
+	@echo "make lint       check the format and the style"
+	@echo "make types      check the types"
+	@echo "make tests      run the tests (ARGS=\"-k store\" runs some)"
+	@echo "make format     put the code into its format"
+	@echo "make matrix     measure how exact every instrument is on every model, and write docs/matrix.md"
+	@echo "make benchmark  measure what watching costs, beside Cockpit, and write docs/price.md (hours; less with ARGS=--quick)"
+	@echo "make clean      delete everything that was made"
 
 demo: $(DEMONSTRATION)
 	@$(BIN)/cockpitlite demo $(ARGS)
@@ -41,6 +42,9 @@ tests: $(DEVELOPMENT) $(REFERENCE)
 
 matrix: $(DEVELOPMENT)
 	$(BIN)/python benchmarks/exactness.py --write docs/matrix.md
+
+benchmark: $(DEVELOPMENT) $(REFERENCE)
+	$(BIN)/python benchmarks/price.py --write docs/price.md $(ARGS)
 
 format: $(DEVELOPMENT)
 	$(BIN)/ruff format .
