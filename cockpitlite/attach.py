@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import atexit
 import datetime
+import math
 import os
 import secrets
 import socket
 import subprocess
 import sys
+import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -30,6 +32,8 @@ from cockpitlite.tracker import Tracker, Watched
 
 if TYPE_CHECKING:
     PanelChoice = str | type[Instrument] | Instrument | Iterable[str | type[Instrument] | Instrument]
+
+RESTING = 50  # so that the diagnosis takes at most a fiftieth of a processor
 
 O = TypeVar("O", bound=torch.optim.Optimizer)  # noqa: E741  # the optimizer's own type is returned
 
@@ -145,6 +149,8 @@ class Cockpit:
         self._on_finding = on_finding
         self._known: set[tuple[str, int]] = set()
         self._found: list[Finding] = []
+        self._diagnosis_due = False
+        self._resting_until = 0.0
         self._logged: set[str] = set()
         self._process = os.getpid()
         first = 0 if writer.last_step is None else writer.last_step + 1
@@ -263,8 +269,13 @@ class Cockpit:
         return object, ()  # a copy of a watched optimizer is not watched
 
     def _tell(self, step: int) -> None:
-        """Let the diagnosis look at the file when it has learnt something, and call back about what is new."""
-        if on_diagnosis_schedule(step) or step % 100 == 0:
+        """Let the diagnosis look at the file when it has learnt something, and call back about what is new.
+
+        It takes longer as the file grows, and gives way then: it waits RESTING times as long as it took.
+        """
+        self._diagnosis_due = self._diagnosis_due or on_diagnosis_schedule(step) or step % 100 == 0
+        if self._diagnosis_due and time.monotonic() >= self._resting_until:
+            self._diagnosis_due, self._resting_until = False, math.inf  # until this one has ended
             self._recorder.after_commit(self._diagnose)
         found, self._found = self._found, []
         for finding in found:
@@ -283,12 +294,14 @@ class Cockpit:
 
     def _diagnose(self) -> None:
         """Diagnose in the recorder's thread; where that fails, stop trying and go on recording."""
+        begin = time.thread_time()
         try:
             self._found = diagnose(load(self._run))
         except Exception as error:
             self._tracker.after_step = lambda step: None
             text = f"the diagnosis has stopped: {type(error).__name__}: {error}"
             self._recorder.event(self._tracker.last_step, "warning", {"message": text})
+        self._resting_until = time.monotonic() + RESTING * (time.thread_time() - begin)
 
 
 _open: weakref.WeakSet[Cockpit] = weakref.WeakSet()

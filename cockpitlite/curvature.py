@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from cockpitlite.precision import wide_sum, widest
+from cockpitlite.precision import at_least_float32, widest
 from cockpitlite.records import Backward
-from cockpitlite.replay import NotReplayable, Replay, bare, dense, gradients_of, loss_gradient
+from cockpitlite.replay import Replay, bare, dense, gradients_of, loss_gradient, nodes_before
 
 Vectors = list[Tensor]  # one tensor per parameter
 Product = Callable[[Vectors], Vectors]
@@ -33,33 +34,29 @@ _CLOSED = {
 class HessianProduct:
     """v ↦ Hv, H being the Hessian of the loss of recorded backwards with respect to ``parameters``, at ``values``.
 
-    The batch is evaluated once more with kernels that can be differentiated twice, and the graph is kept. Where
-    something in it cannot, ``by_differences`` says what, and products are central differences of two gradients.
-    Raises NotReplayable where the batch cannot be evaluated again.
+    ``replays`` are the batch evaluated once more with kernels that can be differentiated twice; their graphs are kept.
+    Where something in them cannot, ``by_differences`` says what, and products are central differences of two gradients.
     """
 
     def __init__(
-        self, backwards: Sequence[Backward], parameters: Sequence[nn.Parameter], values: Sequence[Tensor]
+        self,
+        backwards: Sequence[Backward],
+        parameters: Sequence[nn.Parameter],
+        values: Sequence[Tensor],
+        replays: Sequence[Replay],
     ) -> None:
-        if not backwards:
-            raise NotReplayable("no backward was seen in this step, so its batch cannot be evaluated again")
         self.by_differences: str | None = None
         self._backwards = backwards
         self._parameters = parameters
         self._values = [value.detach() for value in values]
         self._graphs: list[tuple[Replay, list[Tensor | None]]] = []
-        with _twice_differentiable(backwards):
-            try:
-                for backward in backwards:
-                    replay = Replay(backward, parameters, values)
-                    with replay.standing():
-                        gradients = gradients_of([replay.loss], replay.leaves, create_graph=True)
-                    self._graphs.append((replay, gradients))
-                self.by_differences = _closed_node([g for _, gradients in self._graphs for g in gradients])
-            except RuntimeError as error:
-                if "derivative" not in str(error):
-                    raise
-                self.by_differences = str(error).splitlines()[0]
+        try:
+            for replay in replays:
+                with _standing(replay):
+                    self._graphs.append((replay, gradients_of([replay.loss], replay.leaves, create_graph=True)))
+            self.by_differences = next(filter(None, (_closed_node(*graph) for graph in self._graphs)), None)
+        except RuntimeError as error:
+            self._give_up(error)
         if self.by_differences is not None:
             self._graphs = []
 
@@ -69,10 +66,14 @@ class HessianProduct:
             try:
                 return self._products(vectors)
             except RuntimeError as error:
-                if "derivative" not in str(error):
-                    raise
-                self.by_differences, self._graphs = str(error).splitlines()[0], []
+                self._give_up(error)
         return self._differences(vectors)
+
+    def _give_up(self, error: RuntimeError) -> None:
+        """Turn to differences where an operation has no second derivative."""
+        if "derivative" not in str(error):
+            raise error
+        self.by_differences, self._graphs = str(error).splitlines()[0], []
 
     def gradient(self) -> Vectors:
         """Return ∇L at the same place, of the same evaluation."""
@@ -80,27 +81,27 @@ class HessianProduct:
             parts = [loss_gradient(backward, self._parameters, self._values)[1] for backward in self._backwards]
         else:
             parts = [
-                [
-                    torch.zeros_like(value) if g is None else dense(g.detach()) / replay.scale
-                    for g, value in zip(gradients, self._values, strict=True)
-                ]
+                self._unscaled(replay, [None if g is None else g.detach() for g in gradients])
                 for replay, gradients in self._graphs
             ]
-        return [torch.stack(list(of_each)).sum(0) for of_each in zip(*parts, strict=True)]
+        return _summed(parts)
 
     def _products(self, vectors: Vectors) -> Vectors:
         """Differentiate the gradient along v."""
-        total = [torch.zeros_like(value) for value in self._values]
-        with _twice_differentiable(self._backwards):
-            for replay, gradients in self._graphs:
-                pairs = [(g, v) for g, v in zip(gradients, vectors, strict=True) if g is not None and g.requires_grad]
-                if not pairs:
-                    continue
-                with replay.standing():
+        parts = []
+        for replay, gradients in self._graphs:
+            pairs = [(g, v) for g, v in zip(gradients, vectors, strict=True) if g is not None and g.requires_grad]
+            products: list[Tensor | None] = [None] * len(vectors)
+            if pairs:
+                with _standing(replay):
                     heads, tails = [g for g, _ in pairs], [v.to(g.dtype) for g, v in pairs]
                     products = gradients_of(heads, replay.leaves, tails, retain_graph=True)
-                total = [t if p is None else t + dense(p) / replay.scale for t, p in zip(total, products, strict=True)]
-        return total
+            parts.append(self._unscaled(replay, products))
+        return _summed(parts)
+
+    def _unscaled(self, replay: Replay, found: Sequence[Tensor | None]) -> Vectors:
+        filled = [torch.zeros_like(v) if f is None else dense(f) for f, v in zip(found, self._values, strict=True)]
+        return filled if replay.backward.scale is None else [each / replay.scale for each in filled]
 
     def _differences(self, vectors: Vectors) -> Vectors:
         """Return (∇L(θ + hv) − ∇L(θ − hv)) / 2h, h such that the step is a small part of θ."""
@@ -117,16 +118,40 @@ class HessianProduct:
         return total
 
 
+def _summed(parts: Sequence[Vectors]) -> Vectors:
+    return parts[0] if len(parts) == 1 else [torch.stack(list(of_each)).sum(0) for of_each in zip(*parts, strict=True)]
+
+
+@contextlib.contextmanager
+def _standing(replay: Replay) -> Iterator[None]:
+    """Let gradients be taken of a replay; what it recomputes meanwhile it recomputes with the kernels it used."""
+    with (
+        twice_differentiable([replay.backward]) if replay.calls_python else contextlib.nullcontext(),
+        replay.standing(),
+    ):
+        yield
+
+
 def norm(vectors: Sequence[Tensor]) -> Tensor:
     """Return the Euclidean norm over all tensors."""
     return torch.stack(torch._foreach_norm(list(vectors))).norm()
 
 
 def random_signs(like: Sequence[Tensor], generator: torch.Generator) -> Vectors:
-    """Return ±1 with equal odds, from a random stream of our own."""
-    return [
-        torch.randint(0, 2, value.shape, generator=generator, device=value.device).to(value) * 2 - 1 for value in like
-    ]
+    """Return ±1 with equal odds, from a random stream of our own: one random bit for each."""
+    sizes = [value.numel() for value in like]
+    device, words = like[0].device, -(-sum(sizes) // 64)
+    drawn = torch.empty(words, dtype=torch.int64, device=device).random_(-(2**63), None, generator=generator)
+    signs = _signs_of_bytes(device).index_select(0, drawn.view(torch.uint8).int()).flatten()
+    parts = signs[: sum(sizes)].split(sizes)
+    return [part.view(value.shape).to(value) for part, value in zip(parts, like, strict=True)]
+
+
+@functools.cache
+def _signs_of_bytes(device: torch.device) -> Tensor:
+    """Return the eight signs that the bits of each byte stand for, ``[byte, bit]``."""
+    bits = torch.arange(256)[:, None] >> torch.arange(8) & 1
+    return (2.0 * bits - 1).to(device)
 
 
 @dataclass(frozen=True)
@@ -147,7 +172,8 @@ def hutchinson(product: Product, like: Sequence[Tensor], probes: int, generator:
     for _ in range(probes):
         signs = random_signs(like, generator)
         image = product(signs)
-        traces.append(torch.stack([wide_sum(v * w) for v, w in zip(signs, image, strict=True)]))
+        products = torch._foreach_mul(image, signs)
+        traces.append(widest(torch.stack([at_least_float32(part).sum() for part in products])))
         squares.append(widest(norm(image)).square())
     variance = 2 * torch.stack(squares).mean() / probes
     by_tensor = torch.stack(traces).mean(0)
@@ -155,90 +181,110 @@ def hutchinson(product: Product, like: Sequence[Tensor], probes: int, generator:
 
 
 @dataclass(frozen=True)
-class Extremes:
-    """The largest and smallest eigenvalue found, their residuals ‖Hx − λx‖, and the vectors x (flat, ``[D]``).
+class Extreme:
+    """An eigenvalue at one end of a spectrum: within the residual ‖Hx − λx‖ of ``value`` there is one.
 
-    Within a residual of each there is an eigenvalue of H.
+    ``ahead`` is where a search on a similar matrix may begin (flat, ``[D]``).
     """
 
-    largest: Tensor
-    smallest: Tensor
-    largest_residual: Tensor
-    smallest_residual: Tensor
-    vectors: tuple[Tensor, Tensor]
+    value: Tensor
+    residual: Tensor
+    ahead: Tensor
 
 
-def extreme_eigenvalues(
-    product: Product,
-    like: Sequence[Tensor],
-    products: int,
-    generator: torch.Generator,
-    before: tuple[Tensor, Tensor] | None,
-) -> Extremes:
-    """Return both ends of the spectrum by Lanczos' method with full reorthogonalisation, then Rayleigh and Ritz.
+class Search:
+    """A subspace that grows by products with a symmetric matrix H, by Lanczos' method with full reorthogonalisation.
 
-    It starts from the sum of the two vectors found ``before`` (a random one without), and takes ``products`` products.
-    Nothing waits for the device but the eigenvalues of the small projected matrix.
+    What H is on the subspace tells of the ends of its spectrum (Rayleigh and Ritz). Nothing waits for the device but
+    the eigenvalues of that small matrix.
     """
-    sizes = [value.numel() for value in like]
-    shapes = [value.shape for value in like]
-    total = sum(sizes)
 
-    def flat_product(vector: Tensor) -> Tensor:
-        parts = [part.view(shape) for part, shape in zip(vector.split(sizes), shapes, strict=True)]
-        return torch.cat([image.flatten() for image in product(parts)])
+    def __init__(self, product: Product, like: Sequence[Tensor], generator: torch.Generator) -> None:
+        self._product = product
+        self._sizes = [value.numel() for value in like]
+        self._shapes = [value.shape for value in like]
+        self._generator = generator
+        self._like = like[0]
+        self.dimension = sum(self._sizes)
+        self._basis = self._images = self._like.new_empty(0, self.dimension)  # [vector, D]
+        self._ritz: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def fresh() -> Tensor:
-        return torch.randn(total, generator=generator, device=like[0].device, dtype=like[0].dtype)
+    @property
+    def size(self) -> int:
+        """How many products were taken."""
+        return len(self._basis)
 
-    start = fresh()
-    if before is not None and before[0].numel() == total:
-        known = before[0] + before[1]
-        start = torch.where(known.isfinite().all(), known, start)
-    basis: list[Tensor] = []
-    images: list[Tensor] = []
-    following = start
-    for _ in range(min(products, total)):
-        basis.append(_next_direction(following, basis, fresh))
-        images.append(flat_product(basis[-1]))
-        following = images[-1]
-    return _ritz(torch.stack(basis), torch.stack(images))
+    def grow(self, products: int, start: Tensor | None = None) -> None:
+        """Take products of H, from ``start`` on (a random vector without)."""
+        known, whole = self.size, min(self.size + products, self.dimension)
+        basis, images = (torch.cat([old, old.new_empty(whole - known, self.dimension)]) for old in self._both)
+        random = self._random()
+        following = random if start is None else torch.where(start.isfinite().all(), start, random)
+        for place in range(known, whole):
+            basis[place] = _next_direction(following, basis[:place], random.roll(place))
+            following = images[place]
+            self._take(basis[place], following)
+        self._basis, self._images, self._ritz = basis, images, None
+
+    def end(self, sign: int, before: Tensor | None) -> Extreme:
+        """Return the largest eigenvalue (``sign`` 1) or the smallest one (−1), as far as it is known.
+
+        The next search begins at a mean of the vectors found lately, and ``before`` is where this one began: batches
+        differ, and what they have in common is steep in the next one too.
+        """
+        sound, values, coordinates = self._on_subspace()
+        place = -1 if sign > 0 else 0
+        weights, value = coordinates[:, place].to(self._basis), values[place]
+        vector = weights @ self._basis
+        residual = widest((weights @ self._images - value.to(vector) * vector).norm())
+        ahead = vector
+        if before is not None:
+            turned = torch.lerp(before, torch.where(vector @ before < 0, -vector, vector), _NEWS)
+            ahead = torch.where(sound & before.isfinite().all(), turned / turned.norm(), vector)
+        return Extreme(torch.where(sound, value, torch.nan), torch.where(sound, residual, torch.nan), ahead)
+
+    @property
+    def _both(self) -> tuple[Tensor, Tensor]:
+        return self._basis, self._images
+
+    def _take(self, vector: Tensor, image: Tensor) -> None:
+        """Write Hv to ``image``."""
+        parts = [part.view(shape) for part, shape in zip(vector.split(self._sizes), self._shapes, strict=True)]
+        torch.cat([part.flatten() for part in self._product(parts)], out=image)
+
+    def _random(self) -> Tensor:
+        """Return a vector of small random numbers, never 0."""
+        words = torch.empty(-(-self.dimension // 8), dtype=torch.int64, device=self._like.device)
+        drawn = words.random_(-(2**63), None, generator=self._generator).view(torch.int8)
+        return drawn[: self.dimension].to(self._like.dtype) + 0.5
+
+    def _on_subspace(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return whether H is finite on the subspace, its eigenvalues there, and their vectors' coordinates."""
+        if self._ritz is None:
+            projected = widest(self._basis @ self._images.T)
+            projected = (projected + projected.T) / 2
+            sound = projected.isfinite().all()
+            self._ritz = (sound, *torch.linalg.eigh(torch.where(sound, projected, 0.0)))
+        return self._ritz
 
 
-def _next_direction(vector: Tensor, basis: list[Tensor], fresh: Callable[[], Tensor]) -> Tensor:
-    """Return a unit vector orthogonal to the basis: the rest of ``vector``, or of a random one where that has none."""
-    rest = _orthogonal(vector, basis)
-    scale = vector.norm()
-    dead = ~(rest.norm() > 10 * torch.finfo(vector.dtype).eps * scale)
-    rest = torch.where(dead, _orthogonal(fresh(), basis), rest)
+_NEWS = 0.3  # how much the last batch counts beside those before: batches differ
+
+
+def _next_direction(vector: Tensor, basis: Tensor, instead: Tensor) -> Tensor:
+    """Return a unit vector orthogonal to the basis: the rest of ``vector``, or of another where that has none."""
+    rest = _rest(vector, basis)
+    dead = ~(rest.norm() > 10 * torch.finfo(vector.dtype).eps * vector.norm())
+    rest = _rest(_rest(torch.where(dead, instead, rest), basis), basis)
     return rest / rest.norm()
 
 
-def _orthogonal(vector: Tensor, basis: list[Tensor]) -> Tensor:
-    if basis:
-        matrix = torch.stack(basis)
-        for _ in range(2):
-            vector = vector - matrix.T @ (matrix @ vector)
-    return vector
-
-
-def _ritz(basis: Tensor, images: Tensor) -> Extremes:
-    projected = widest(basis @ images.T)
-    projected = (projected + projected.T) / 2
-    sound = projected.isfinite().all()
-    values, coordinates = torch.linalg.eigh(torch.where(sound, projected, 0.0))
-    found = []
-    for place in (-1, 0):
-        weights = coordinates[:, place].to(basis)
-        vector = weights @ basis
-        residual = widest((weights @ images - values[place].to(basis) * vector).norm())
-        found.append((torch.where(sound, values[place], torch.nan), torch.where(sound, residual, torch.nan), vector))
-    (largest, largest_residual, top), (smallest, smallest_residual, bottom) = found
-    return Extremes(largest, smallest, largest_residual, smallest_residual, (top, bottom))
+def _rest(vector: Tensor, basis: Tensor) -> Tensor:
+    return vector - (basis @ vector) @ basis if len(basis) else vector
 
 
 @contextlib.contextmanager
-def _twice_differentiable(backwards: Sequence[Backward]) -> Iterator[None]:
+def twice_differentiable(backwards: Sequence[Backward]) -> Iterator[None]:
     """Choose kernels with a second derivative: plain attention, and no fused recurrent layers."""
     modules = (part for b in backwards for forward in b.forwards for part in bare(forward.root).modules())
     recurrent = any(isinstance(part, nn.RNNBase) for part in modules)
@@ -248,15 +294,13 @@ def _twice_differentiable(backwards: Sequence[Backward]) -> Iterator[None]:
         yield
 
 
-def _closed_node(gradients: Sequence[Tensor | None]) -> str | None:
-    """Return what in a graph of first derivatives has no second one, None where all have."""
-    waiting = [gradient.grad_fn for gradient in gradients if gradient is not None and gradient.grad_fn is not None]
-    seen = set(waiting)
-    while waiting:
-        node = waiting.pop()
-        if node.name() in _CLOSED:
-            return f"{_CLOSED[node.name()]} has no second derivative"
-        following = {parent for parent, _ in node.next_functions if parent is not None} - seen
-        seen |= following
-        waiting.extend(following)
-    return None
+def _closed_node(replay: Replay, gradients: Sequence[Tensor | None]) -> str | None:
+    """Return what in a graph of first derivatives has no second one, None where all have.
+
+    Of torch's own operations the forward's tell; others have to be looked at as they were differentiated.
+    """
+    nodes = set(replay.nodes)
+    if replay.has_foreign_nodes:
+        nodes |= {node for gradient in gradients if gradient is not None for node in nodes_before(gradient)}
+    closed = {node.name() for node in nodes} & _CLOSED.keys()
+    return f"{_CLOSED[min(closed)]} has no second derivative" if closed else None

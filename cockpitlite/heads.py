@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from cockpitlite.hooks import CallRecorder
 from cockpitlite.precision import at_least_float32
 from cockpitlite.records import Backward, Forward
-from cockpitlite.replay import Replay, batched_gradients, gradients_of
+from cockpitlite.replay import Replay, batched_gradients
+from cockpitlite.tree import tensors_in
 
 Column = list[Tensor]  # a vector over all heads: one tensor of each head's shape
 
@@ -31,13 +33,10 @@ class Head:
     axis: int | None
 
 
-class Heads:
-    """The heads of a recorded backward, evaluated once more at ``values``, and a root of the loss's Hessian there.
+class Evaluation:
+    """A recorded batch evaluated once more at ``values``, with what its loss functions are given as ``heads``.
 
-    In a row of logits that Hessian is w(diag p − ppᵀ), p the softmax and w the row's weight in the loss; between
-    elements that stand alone it is diagonal. w and the diagonal are measured by one product with it, and another one
-    tests the form (``sound``). ``sign`` is −1 where the loss is maximised. Calls of the modules are recorded by
-    ``recorder`` into ``forwards``. Raises NoHeads or NotReplayable with the reason.
+    Calls of the modules are recorded by ``recorder`` into ``forwards``. Raises NotReplayable with the reason.
     """
 
     def __init__(
@@ -46,12 +45,8 @@ class Heads:
         parameters: Sequence[nn.Parameter],
         values: Sequence[Tensor],
         recorder: CallRecorder,
-        generator: torch.Generator,
-        sign: float,
     ) -> None:
-        self._sign = sign
         self.forwards: list[Forward] = []
-        self._generator = generator
 
         @contextlib.contextmanager
         def recorded(forward: Forward) -> Iterator[None]:
@@ -59,7 +54,57 @@ class Heads:
                 self.forwards.append(again)
                 yield
 
-        self._replay, self.heads = replay_to_heads(backward, parameters, values, recorded)
+        self.replay, watcher = _watched_replay(backward, parameters, values, recorded)
+        self.heads = [*watcher.heads, *_direct_outputs(self.replay, watcher.covered)]
+        hidden = [leaf for leaf in self.replay.leaves if leaf.requires_grad and id(leaf) not in watcher.used]
+        self._ends: list[Tensor | GradientEdge] = [*watcher.uses, *hidden]
+
+    def send(self, column: Column) -> None:
+        """Send a column back from the heads: the recorded calls see it pass, and forget what they saw before.
+
+        It goes as far as parameters are used; what it would make of their gradients is not computed.
+        """
+        self.forget_gradients()
+        inputs = [head.given for head in self.heads]
+        ends: Any = self._ends  # torch takes places in the graph beside tensors, its annotation either
+        with self.replay.standing():
+            torch.autograd.grad(inputs, ends, column, retain_graph=True, allow_unused=True)
+
+    def products(self, columns: Column) -> list[Tensor | None]:
+        """Return Jᵀs for each parameter and each s of a batch of columns, ``[column, *parameter]``."""
+        with self.unheard(), self.replay.standing():
+            return batched_gradients([head.given for head in self.heads], self.replay.leaves, columns)
+
+    @contextlib.contextmanager
+    def unheard(self) -> Iterator[None]:
+        """Let gradients pass without leaving anything at the recorded calls."""
+        self.forget_gradients()
+        try:
+            yield
+        finally:
+            self.forget_gradients()
+
+    def forget_gradients(self) -> None:
+        """Take every recorded call as one that no gradient has reached."""
+        for forward in self.forwards:
+            forward.forget_gradients()
+
+
+class Heads:
+    """The heads of an evaluated batch, and a root of the loss's Hessian there.
+
+    In a row of logits that Hessian is w(diag p − ppᵀ), p the softmax and w the row's weight in the loss; between
+    elements that stand alone it is diagonal. w and the diagonal are measured by one product with it, and another one
+    tests the form (``sound``; where it is not, columns are NaN). ``sign`` is −1 where the loss is maximised. Raises
+    NoHeads with the reason.
+    """
+
+    def __init__(self, evaluation: Evaluation, generator: torch.Generator, sign: float) -> None:
+        if not evaluation.heads:
+            raise NoHeads(_NO_HEADS)
+        self._sign = sign
+        self._generator = generator
+        self._replay, self.heads = evaluation.replay, evaluation.heads
         self.inputs = [head.given for head in self.heads]
         try:
             self._measure()
@@ -77,13 +122,6 @@ class Heads:
         for index, (head, weight) in enumerate(zip(self.heads, self._weights, strict=True)):
             for part in _all_columns(head, weight, samples):
                 yield [part if index == place else torch.zeros_like(z) for place, z in enumerate(self.inputs)]
-
-    def send(self, column: Column, batched: bool = False) -> Sequence[Tensor | None]:
-        """Return Jᵀs for each parameter, for one column or a batch of them; the recorded calls see it pass."""
-        with self._replay.standing():
-            if batched:
-                return batched_gradients(self.inputs, self._replay.leaves, column)
-            return gradients_of(self.inputs, self._replay.leaves, column, retain_graph=True)
 
     def _measure(self) -> None:
         with torch.enable_grad():
@@ -109,6 +147,7 @@ class Heads:
         gap, whole = torch.stack([g for g, _ in gaps]).norm(), torch.stack([n for _, n in gaps]).norm()
         self.finite = gap.isfinite()
         self.sound = gap <= 100 * torch.finfo(gap.dtype).eps ** 0.75 * whole
+        self._weights = [torch.where(self.sound, weight, torch.nan) for weight in self._weights]
 
     def _noise(self, like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=self._generator, device=like.device, dtype=like.dtype)
@@ -170,15 +209,28 @@ def _row_masks(z: Tensor, axis: int, samples: int) -> Iterator[Tensor]:
 
 
 def replay_to_heads(
-    backward: Backward,
-    parameters: Sequence[nn.Parameter],
-    values: Sequence[Tensor],
-    around: Callable[[Forward], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+    backward: Backward, parameters: Sequence[nn.Parameter], values: Sequence[Tensor]
 ) -> tuple[Replay, list[Head]]:
     """Evaluate a recorded batch once more, and find what its loss functions are given.
 
     Raises NoHeads where the model returns a loss of an unknown kind, and NotReplayable.
     """
+    replay, watcher = _watched_replay(backward, parameters, values, contextlib.nullcontext)
+    heads = [*watcher.heads, *_direct_outputs(replay, watcher.covered)]
+    if not heads:
+        raise NoHeads(_NO_HEADS)
+    return replay, heads
+
+
+_NO_HEADS = "the model returns its loss, and the loss function inside of it is not known"
+
+
+def _watched_replay(
+    backward: Backward,
+    parameters: Sequence[nn.Parameter],
+    values: Sequence[Tensor],
+    around: Callable[[Forward], contextlib.AbstractContextManager[object]],
+) -> tuple[Replay, _LossFunctions]:
     watcher = _LossFunctions()
 
     @contextlib.contextmanager
@@ -187,11 +239,7 @@ def replay_to_heads(
             yield
 
     with watcher:
-        replay = Replay(backward, parameters, values, inside)
-    heads = [*watcher.heads, *_direct_outputs(replay, watcher.covered)]
-    if not heads:
-        raise NoHeads("the model returns its loss, and the loss function inside of it is not known")
-    return replay, heads
+        return Replay(backward, parameters, values, inside), watcher
 
 
 def one_sample_each(column: Tensor, some: Tensor, samples: int) -> Tensor:
@@ -224,13 +272,16 @@ def _direct_outputs(replay: Replay, covered: Sequence[Tensor]) -> list[Head]:
 
 @dataclass
 class _LossFunctions(TorchFunctionMode):
-    """Notes what known loss functions are given while a batch is evaluated again.
+    """Notes what known loss functions are given while a batch is evaluated again, and where parameters are used.
 
-    A softmax counts where a loss function takes its result, or where it is called after the model.
+    A softmax counts where a loss function takes its result, or where it is called after the model. ``uses`` are the
+    places in the graph of what torch made of the parameters ``used``, by identity.
     """
 
     heads: list[Head] = field(default_factory=list)
     covered: list[Tensor] = field(default_factory=list)
+    uses: list[GradientEdge] = field(default_factory=list)
+    used: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -251,9 +302,16 @@ class _LossFunctions(TorchFunctionMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         name = str(getattr(func, "__name__", "")).strip("_")
+        if name == "get":  # a property
+            return result
         given = args[0] if args else kwargs.get("input")
         if isinstance(given, Tensor) and given.requires_grad:
             self._note(name, given, args, kwargs, result)
+        leaves = [id(part) for part in tensors_in((args, kwargs)) if part.requires_grad and part.is_leaf]
+        made = [part for part in tensors_in(result) if part.requires_grad and not part.is_leaf] if leaves else []
+        if made:
+            self.uses += [get_gradient_edge(part) for part in made]
+            self.used.update(leaves)
         return result
 
     def _note(self, name: str, given: Tensor, args: Any, kwargs: Mapping[str, Any], result: Any) -> None:

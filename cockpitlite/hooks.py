@@ -19,6 +19,7 @@ from cockpitlite.activity import activation
 from cockpitlite.listening import listen, scale_of, unlisten
 from cockpitlite.losses import read_decisions, read_graph
 from cockpitlite.records import Backward, Call, Classified, Forward, Surroundings, Wish
+from cockpitlite.spread import additions, by_sample, origin_of
 from cockpitlite.trace import Trace, plain
 from cockpitlite.tree import map_tensors, tensors_in
 
@@ -91,6 +92,8 @@ class CallRecorder:
         self._accepting = accepting
         self._awaiting = awaiting
         self._leaves = _plain_leaves(root, self.owners)
+        generic = [owner.module for owner in (self.root, *self.owners) if owner.rerun]
+        self.free = [p for module in generic for p in module.parameters(recurse=False) if p.requires_grad]
         self._wider: Mapping[tuple[str, int], Shapes] | None = None
         self._axes: dict[tuple[str, int], tuple[int | None, ...]] = {}
         self._forward: Forward | None = None
@@ -105,7 +108,7 @@ class CallRecorder:
             self._wider = {}
             self._wider = self._probe(forward, [*self.owners, self.root], self.batch_dim)
         self._forward = forward
-        self._own_entry = self._entry(self.root.module, args, kwargs)
+        self._own_entry = _Entry(*_detached(args, kwargs), forward.modes, forward.surroundings, _buffers(forward))
         self._wish = wish
         if not self._handles:
             self._attach()
@@ -156,9 +159,8 @@ class CallRecorder:
 
     def _entry(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Entry:
         """Note all that a call has to be made again with."""
-        buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
         inputs, versions = _detached(args, kwargs)
-        return _Entry(inputs, versions, _modes(module), Surroundings.now(self.device), buffers)
+        return _Entry(inputs, versions, _modes(module), Surroundings.now(self.device), _copied_buffers(module))
 
     @_guarded
     def _after_leaf(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -217,6 +219,8 @@ class CallRecorder:
             backwards=[None] * len(outputs),
             axes=self._axes_of(owner, forward, outputs, folds),
         )
+        if call.axes == (None,):
+            call.origin, call.shape = origin_of(outputs[0]), outputs[0].shape
         forward.calls.append(call)
         for position, tensor in enumerate(outputs):
             if tensor.requires_grad:
@@ -254,6 +258,9 @@ class CallRecorder:
     def _arrived(self, call: Call, position: int, gradient: Tensor) -> None:
         if not self._awaiting():
             return
+        if call.spread:  # another backward goes through it again, and what it brings is no longer seen by sample
+            call.axes = (None,)
+            return
         known = call.gradients[position]
         call.gradients[position] = gradient.detach() if known is None else known + gradient.detach()
         call.backwards[position] = torch._C._current_graph_task_id()
@@ -263,6 +270,61 @@ class CallRecorder:
     def _arrived_at_base(self, call: Call, position: int, view: Any, gradient: Tensor) -> None:
         if call.backwards[position] != torch._C._current_graph_task_id():
             self._arrived(call, position, gradient.contiguous().as_strided(*view))
+
+
+class _Caught:
+    """Gradients of what has no axis of samples, caught in one backward where it is added to what has one."""
+
+    def __init__(
+        self, forwards: Sequence[Forward], free: Sequence[nn.Parameter], losses: Sequence[Tensor], meter: Meter
+    ) -> None:
+        self.meter = meter
+        made = [call for forward in forwards for call in forward.calls]
+        self._calls = {call.origin: call for call in made if call.origin and type(call.module) is nn.Embedding}
+        self._samples = forwards[0].samples if len(forwards) == 1 else None
+        self._free = {id(parameter): parameter.shape for parameter in free} if self._samples else {}
+        self._parts: dict[int, list[Tensor | None]] = {}
+        self._handles: list[RemovableHandle] = []
+        wanted = self._calls.keys() | self._free.keys()
+        for origin, adders in additions(losses, wanted).items() if wanted else ():
+            self._parts[origin] = [None] * len(adders)
+            for place, (node, factor) in enumerate(adders):
+                caught = functools.partial(self._arrived, origin, place, factor)
+                self._handles.append(node.register_prehook(caught))
+
+    @_guarded
+    def _arrived(self, origin: int, place: int, factor: float, gradients: tuple[Tensor | None, ...]) -> None:
+        if gradients[0] is not None:
+            call = self._calls.get(origin)
+            shape, samples = (self._free[origin], self._samples) if call is None else (call.shape, call.samples)
+            part = by_sample(gradients[0].detach(), shape, samples or 0)
+            self._parts[origin][place] = part if part is None or factor == 1 else part * factor
+
+    def settled(self) -> dict[int, Tensor]:
+        """Return the gradients of parameters, by identity, and give the calls theirs, where all of it was caught."""
+        for handle in self._handles:
+            handle.remove()
+        found: dict[int, Tensor] = {}
+        for origin, parts in self._parts.items():
+            caught = [part for part in parts if part is not None]
+            if len(caught) < len(parts):
+                continue
+            whole = sum(caught[1:], caught[0])
+            if origin in self._calls:
+                _spread(self._calls[origin], whole)
+            else:
+                found[origin] = whole
+        return found
+
+
+def _spread(call: Call, gradient: Tensor) -> None:
+    """Take a call for one that was made for every sample."""
+    assert call.samples is not None
+    count, shape = call.samples, call.shape
+    (index,) = tensors_in((call.args, call.kwargs))
+    call.args, call.kwargs = (index.expand(count, *index.shape),), {}
+    call.gradients, call.axes, call.versions = [gradient.reshape(count, *shape)], (0,), (index._version,)
+    call.spread = True
 
 
 class Capture:
@@ -336,18 +398,21 @@ class Capture:
 
     def begin(self, wish: Wish) -> None:
         """Start a step: forget the last one."""
-        self.trace.close()
+        if not self.trace.closed:
+            self.trace.close()
         if self.calls is not None:
             self.calls.detach()
             self.calls.forget()
             self.calls.saw_no_grad = False
         self._forget()
         self.wish = wish
-        self.trace = Trace()
+        self.trace = Trace(closed=not (wish.calls or wish.forwards))
         self.gradient: list[Tensor | None] | None = None
+        self._copied: list[tuple[int, int] | None] = []
         self.stale: list[Tensor | None] | None = None
         self.observed: Tensor | None = None
         self._nodes: list[Tensor | None] = []
+        self._caught: _Caught | None = None
         self._decisions: Classified | None = None
         self.complete = False
         self.evaluated_again = False
@@ -394,7 +459,7 @@ class Capture:
             versions=versions,
             samples=next(sizes, None),
             surroundings=Surroundings.now(device),
-            buffers={name: buffer.detach().clone() for name, buffer in root.named_buffers()} if wish.forwards else {},
+            buffers=_copied_buffers(root) if wish.forwards else {},
             modes=_modes(root),
         )
         if wish.scan:
@@ -458,10 +523,13 @@ class Capture:
         givens = _scalars(given)
         self._nodes = [read_graph(one) if self.wish.calls else None for one in givens]
         self._decisions = read_decisions(givens[0]) if self.wish.calls and givens else None
+        if self.wish.calls and self.calls is not None:
+            self._caught = _Caught(self.forwards, self.calls.free, givens, self.meter)
 
     @_guarded
     def after_backward(self, given: Any) -> None:
         """Backward has run from ``given``: if it reached our parameters it belongs to this step."""
+        caught, self._caught = self._caught, None
         if self.busy or self.complete or self._elsewhere:
             return
         marks = self._gradient_marks()
@@ -469,7 +537,7 @@ class Capture:
         self._marks = marks
         if not reached:
             return
-        self._keep(_scalars(given))
+        self._keep(_scalars(given), {} if caught is None else caught.settled())
         self.forwards = []
         self.observed = None
         self._nodes, self._decisions = [], None
@@ -479,17 +547,28 @@ class Capture:
             self.calls.detach()
         if self.wish.gradient:
             self.gradient = self._gradient_copy()
+            self._copied = _marks(self.parameters)
 
-    def _keep(self, givens: list[Tensor]) -> None:
+    @property
+    def unchanged(self) -> bool:
+        """Whether the gradients are sure to be still what was copied of them.
+
+        A GradScaler, and kernels of other people's on a GPU, write to them without leaving a mark.
+        """
+        marked = self.parameters[0].device.type == "cpu" and not any(b.scale is not None for b in self.backwards)
+        return marked and self.gradient is not None and self._copied == _marks(self.parameters)
+
+    def _keep(self, givens: list[Tensor], spread: Mapping[int, Tensor]) -> None:
         """Record a backward; one that went through the forwards of an earlier one again is a part of that."""
         scales = [scale_of(one) for one in givens]
         scale = scales[0] if scales else None
-        losses = [_unscaled(one.detach().as_subclass(Tensor), s) for one, s in zip(givens, scales, strict=True)]
-        loss = torch.stack([one.reshape(()) for one in losses]).sum() if losses else None
+        losses = [_unscaled(plain(one), s).reshape(()) for one, s in zip(givens, scales, strict=True)]
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum() if losses else None
         again = self._gone_through_again()
         if again is not None:
             again.givens += givens
             again.nodes += self._nodes
+            again.spread = {}  # of the first of them alone
             again.loss = None if loss is None or again.loss is None else again.loss + loss
             return
         forwards = [forward for forward in self.forwards if forward.outputs and _reached(forward)]
@@ -502,6 +581,7 @@ class Capture:
             per_sample=self.observed,
             nodes=self._nodes,
             decisions=self._decisions,
+            spread=spread,
         )
         for call in backward.calls:
             call.fresh = False
@@ -545,11 +625,15 @@ class Capture:
 
     def _gradient_marks(self) -> list[tuple[int, int] | None]:
         """Tell, without looking at a value, whether the gradients are the ones last seen."""
-        gradients = [parameter.grad for parameter in self._probes]
-        return [None if gradient is None else (id(gradient), gradient._version) for gradient in gradients]
+        return _marks(self._probes)
 
     def _gradient_copy(self) -> list[Tensor | None]:
         return [None if p.grad is None else _dense(p.grad.detach()).clone() for p in self.parameters]
+
+
+def _marks(parameters: Sequence[nn.Parameter]) -> list[tuple[int, int] | None]:
+    gradients = [parameter.grad for parameter in parameters]
+    return [None if gradient is None else (id(gradient), gradient._version) for gradient in gradients]
 
 
 def versions_of(parameters: Sequence[nn.Parameter]) -> list[int]:
@@ -628,6 +712,15 @@ class _Hook:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (contextlib.nullcontext(), "__exit__")  # takes anything, does nothing, loads without us
+
+
+def _copied_buffers(module: nn.Module) -> dict[str, Tensor]:
+    return {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+
+
+def _buffers(forward: Forward) -> dict[str, Tensor]:
+    """Return copies of the buffers that a forward is made with."""
+    return dict(forward.buffers) or _copied_buffers(forward.root)
 
 
 def _modes(root: nn.Module) -> dict[int, bool]:

@@ -108,6 +108,8 @@ def _from_road(backward: Backward, given: Tensor, node: Tensor | None, samples: 
         if node is None:
             raise Unseen("the model returns its loss, and how it was computed inside could not be read")
         return _checked(loss, node, samples)
+    if node is not None and node.dim() and node.shape[0] == samples:
+        return _checked(loss, node, samples)
     road = trace.road_to(given)
     if not road:
         if node is not None:
@@ -141,7 +143,8 @@ def _checked(loss: Tensor, node: Tensor, samples: int) -> Tensor:
             "sample was not seen"
         )
     parts = node.flatten(1).sum(1) if node.dim() > 1 else node
-    return parts * (loss * samples / parts.sum())
+    whole = parts.sum()
+    return torch.where(whole == 0, parts, parts * (loss * samples / whole))
 
 
 def _split(backward: Backward, road: Sequence[Operation]) -> tuple[list[Operation], list[Operation]]:

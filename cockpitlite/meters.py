@@ -1,43 +1,213 @@
-"""What a run takes: time with and without being watched, memory, and, where NVML can tell, energy."""
+"""What a run takes: its time and how much of that is due to being watched, memory, and energy where NVML can tell."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import statistics
 import sys
 import time
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
-WINDOW = 200  # steps over which times are averaged
+RECENT_STEPS = 200  # over which the time from step to step is averaged
+SHARE_STEPS = 500  # over which the share is taken: one round of the diagnosis schedule, whose burst it so evens out
+PLAIN_STEPS = 32  # whose median is the usual time of a step
+PLAIN_AGE = 256  # steps after which a time is no longer taken for usual
+ALIKE_STEPS = 8  # tracked steps of one kind, whose median tells what the host's clock did not see
+WAITING_STEPS = 64  # that the device may be behind before its oldest ones go untimed
+
+
+class Lap(NamedTuple):
+    """A step that has ended: ``kind`` tells what was measured, None for nothing.
+
+    ``watching`` are the seconds that our code took on the host, ``writing`` those of other threads meanwhile.
+    """
+
+    step: int
+    kind: Hashable | None
+    watching: float
+    writing: float
+
+
+class Spent(NamedTuple):
+    """What a step took, in seconds: ``plain`` by itself, ``cost`` by being watched; ``usual`` is what is usual now."""
+
+    step: int
+    kind: Hashable | None
+    plain: float
+    cost: float
+    usual: float
+
+
+class Clock(Protocol):
+    """Times the way from each step's end to the next."""
+
+    overlaps: bool
+
+    def mark(self, lap: Lap) -> None:
+        """Note that a step has ended."""
+
+    def durations(self) -> Iterable[tuple[Lap, float]]:
+        """Return the steps whose time has become known since this was last asked, in order, with their seconds."""
+
+    def waiting(self) -> Iterable[Lap]:
+        """Return the steps whose time is not known yet."""
+
+
+class HostClock:
+    """The host's own clock, which knows at once; what our code takes there is a part of the step."""
+
+    overlaps = False
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self._known: list[tuple[Lap, float]] = []
+
+    def mark(self, lap: Lap) -> None:
+        """Note that a step has ended."""
+        now = time.perf_counter()
+        self._known.append((lap, now - self._last))
+        self._last = now
+
+    def durations(self) -> list[tuple[Lap, float]]:
+        """Return the steps that have ended since this was last asked, with their seconds."""
+        known, self._known = self._known, []
+        return known
+
+    def waiting(self) -> tuple[Lap, ...]:
+        """Return nothing: every time is known at once."""
+        return ()
+
+
+class DeviceClock:
+    """The clock of a GPU, which knows a little later: events are looked at and never waited for.
+
+    ``record`` makes the device pass an event, a given one or a new one; None tells that it cannot now, and the steps
+    beside are not timed. The host runs ahead of the device, so that what our code takes there may cost nothing.
+    """
+
+    overlaps = True
+
+    def __init__(self, record: Callable[[Any], Any]) -> None:
+        self._record = record
+        self._spare: list[Any] = []
+        self._waiting: deque[tuple[Lap, Any, Any]] = deque(maxlen=WAITING_STEPS)
+        self._last = record(None)
+
+    def mark(self, lap: Lap) -> None:
+        """Note on the device that a step has ended."""
+        begin, self._last = self._last, self._record(self._spare.pop() if self._spare else None)
+        if begin is not None and self._last is not None:
+            self._waiting.append((lap, begin, self._last))
+
+    def durations(self) -> Iterator[tuple[Lap, float]]:
+        """Yield the steps that the device has ended since this was last asked, with their seconds."""
+        while self._last is not None and self._waiting and self._waiting[0][2].query():
+            lap, begin, end = self._waiting.popleft()
+            yield lap, begin.elapsed_time(end) / 1000
+            self._spare.append(begin)  # the step that it ended has been timed before
+
+    def waiting(self) -> list[Lap]:
+        """Return the steps that the device has not ended yet."""
+        return [lap for lap, _, _ in self._waiting]
+
+
+def _recorded(device: torch.device, event: Any) -> Any:
+    """Record an event on the current stream; None while a graph is captured, where it would become a part of that."""
+    if torch.cuda.is_current_stream_capturing():
+        return None
+    event = torch.cuda.Event(enable_timing=True) if event is None else event
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
+def clock_of(device: torch.device) -> Clock:
+    """Return the clock that tells how long training on a device takes."""
+    return DeviceClock(functools.partial(_recorded, device)) if device.type == "cuda" else HostClock()
 
 
 class Meters:
-    """Times of the last steps, and readings of the machine; nothing here waits for a device."""
+    """Times of the last steps, and readings of the machine; nothing here waits for a device.
 
-    def __init__(self, device: torch.device) -> None:
+    What a tracked step costs is the time by which it exceeds the usual one, the median of the last untracked steps. Of
+    that the host's clock sees what our own code takes, exactly and at once; what it does not see, such as slower
+    kernels of the user's or work of the device, is the median over the last steps of the same kind, so that a pause
+    for validation or a burst of other work is not taken for a cost. Where every step is tracked there is nothing to
+    compare with, and only what the host sees counts. An untracked step costs what its hooks take, and to each is added
+    what other threads have taken meanwhile.
+    """
+
+    def __init__(self, device: torch.device, clock: Clock | None = None) -> None:
         self._device = device
-        self._steps: deque[tuple[float, float]] = deque(maxlen=WINDOW)
+        self._clock = clock_of(device) if clock is None else clock
+        self._recent = _SlidingSum(RECENT_STEPS)
+        self._costs, self._wholes = _SlidingSum(SHARE_STEPS), _SlidingSum(SHARE_STEPS)
+        self._plain: deque[tuple[int, float]] = deque(maxlen=PLAIN_STEPS)
+        self._bare: deque[float] = deque(maxlen=ALIKE_STEPS)
+        self._usual = 0.0
+        self._unseen: defaultdict[Hashable, deque[float]] = defaultdict(lambda: deque(maxlen=ALIKE_STEPS))
+        self._written = 0.0
         self._energy = EnergyMeter(device)
 
-    def account(self, plain: float, watching: float) -> None:
-        """Note what a step took by itself and by being watched, in seconds."""
-        self._steps.append((plain, watching))
+    def stepped(self, step: int, kind: Hashable | None, watching: float, written: float = 0.0) -> list[Spent]:
+        """Note that a step has ended, and return what has become known: on a GPU that of earlier steps.
+
+        ``kind`` tells what was measured, None for nothing; ``watching`` are the seconds that our code took on the host,
+        ``written`` those that other threads have taken since the start.
+        """
+        self._clock.mark(Lap(step, kind, watching, written - self._written))
+        self._written = written
+        return [self._spent(lap, seconds) for lap, seconds in self._clock.durations()]
+
+    def _spent(self, lap: Lap, seconds: float) -> Spent:
+        rest, unseen = seconds - lap.watching, 0.0
+        if lap.kind is None:
+            self._note_plain(lap.step, rest)
+        else:
+            unseen = self._not_seen(lap, rest)
+        cost = lap.watching + unseen + lap.writing
+        self._recent.add(seconds)
+        self._wholes.add(seconds)
+        self._costs.add(min(cost, seconds))
+        return Spent(lap.step, lap.kind, max(0.0, rest - unseen), cost, self._usual)
+
+    def _note_plain(self, step: int, seconds: float) -> None:
+        self._plain.append((step, seconds))
+        if step % 4 == 0 or len(self._plain) < 4:
+            self._usual = max(0.0, statistics.median([plain for _, plain in self._plain]))
+
+    def _not_seen(self, lap: Lap, rest: float) -> float:
+        """Return what a tracked step has cost besides what the host saw; negative where that was hidden behind work."""
+        while self._plain and self._plain[0][0] < lap.step - PLAIN_AGE:
+            self._plain.popleft()
+        if not self._plain:
+            self._bare.append(max(0.0, rest))
+            self._usual = statistics.median(self._bare)
+            return 0.0
+        unseen = self._unseen[lap.kind]
+        unseen.append(rest - self._usual)
+        return max(-lap.watching if self._clock.overlaps else 0.0, statistics.median(unseen))
+
+    @property
+    def waiting(self) -> list[Hashable | None]:
+        """The kinds of the steps whose time is not known yet."""
+        return [lap.kind for lap in self._clock.waiting()]
 
     @property
     def share(self) -> float:
-        """Watching over everything, over the last steps."""
-        watching = sum(step[1] for step in self._steps)
-        whole = sum(step[0] for step in self._steps) + watching
-        return watching / whole if whole > 0 else 0.0
+        """What watching has cost of all the time, over the last SHARE_STEPS steps."""
+        return self._costs.total / self._wholes.total if self._wholes.total > 0 else 0.0
 
     @property
     def step_seconds(self) -> float:
-        """The mean time from step to step, in seconds; NaN before the first has ended."""
-        return sum(map(sum, self._steps)) / len(self._steps) if self._steps else float("nan")
+        """The mean time from step to step, in seconds, over the last RECENT_STEPS; NaN before the first is known."""
+        return self._recent.mean
 
     @property
     def memory(self) -> float:
@@ -49,6 +219,24 @@ class Meters:
     def watts(self) -> float:
         """The GPU's mean power since this was last asked; NaN where NVML cannot tell."""
         return self._energy.watts()
+
+
+class _SlidingSum:
+    """The sum and the mean of the last values."""
+
+    def __init__(self, most: int) -> None:
+        self._values: deque[float] = deque(maxlen=most)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        if len(self._values) == self._values.maxlen:
+            self.total -= self._values[0]
+        self._values.append(value)
+        self.total += value
+
+    @property
+    def mean(self) -> float:
+        return self.total / len(self._values) if self._values else float("nan")
 
 
 class EnergyMeter:

@@ -58,7 +58,7 @@ def work_out(plan: Plan, instruments: Sequence[Instrument], has_model: bool) -> 
     wants = frozenset([*now, *then]) if has_model else frozenset()
     scan = any(Scan in instrument.demands().values() for instrument in due)
     wish = Wish(
-        calls=has_model and (scan or any(want is not Want.FORWARD for want in wants)),
+        calls=has_model and (scan or any(want not in (Want.FORWARD, Want.START) for want in wants)),
         forwards=Want.FORWARD in wants,
         gradient=plan.tracked,
         scan=scan,

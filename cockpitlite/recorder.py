@@ -7,6 +7,8 @@ import math
 import queue
 import threading
 import time
+import warnings
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +20,13 @@ from torch import Tensor
 
 from cockpitlite.instrument import Histogram, Layered, Reading
 from cockpitlite.panel import Panel
+from cockpitlite.store import Column, RunWriter
 from cockpitlite.store import Histogram as StoredHistogram
-from cockpitlite.store import RunWriter
 
 COMMIT_SECONDS = 0.4  # so that a killed process loses less than a second
+ALIVE_SECONDS = 2.0  # from one sign of life to the next where nothing happens
+MOST_WAITING = 2**28  # bytes on their way to the file: what comes when there are more is left out, and said to be
+PATIENCE = 10.0  # seconds without any progress after which a file is taken for stuck
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,29 @@ class _Label:
     bins: tuple[int, ...] = ()
 
 
+class _Buffers:
+    """Host memory that a GPU copies to by itself, used again: to pin memory makes the device wait."""
+
+    def __init__(self) -> None:
+        self._free: defaultdict[int, list[Tensor]] = defaultdict(list)
+
+    def take(self, like: Tensor) -> Tensor:
+        """Return a buffer of at least as many numbers."""
+        size = max(256, 1 << (like.numel() - 1).bit_length())
+        free = self._free[size]
+        return free.pop() if free else torch.empty(size, dtype=like.dtype, pin_memory=True)
+
+    def give_back(self, buffer: Tensor) -> None:
+        """Take a buffer back whose numbers have been used; any thread may."""
+        self._free[buffer.numel()].append(buffer)
+
+
 @dataclass(frozen=True)
 class _Shipment:
-    """A block on its way: the numbers that come from the device in one host buffer, and those known already.
+    """A block on its way: its numbers in one host buffer, which those of a GPU may not have ``arrived`` in yet.
 
-    ``places`` is what the scan looked at; no tensor of the device is held.
+    ``parts`` are the lengths of its parts, or such numbers as the host has known from the start. ``places`` is what the
+    scan looked at; no tensor of the device is held.
     """
 
     step: int
@@ -76,16 +99,21 @@ class _Shipment:
     readings: list[_Label]
     places: list[tuple[str, str]]
     checks: Sequence[Check]
-    buffer: Tensor
+    buffer: Tensor | NDArray[np.float64]
     arrived: Any
     parts: list[int | NDArray[np.float64]]
+
+    @property
+    def bytes(self) -> int:
+        """What it takes of the host's memory, about."""
+        return self.buffer.nbytes + 128 * len(self.parts)
 
     def unpack(self) -> list[NDArray[np.float64]]:
         """Return the numbers of each part; waits for the copy, in the thread that calls it."""
         if self.arrived is not None:
             self.arrived.synchronize()
-        numbers, position = self.buffer.numpy(), 0
-        unpacked = []
+        numbers = self.buffer.numpy() if isinstance(self.buffer, Tensor) else self.buffer
+        unpacked, position = [], 0
         for part in self.parts:
             if isinstance(part, int):
                 unpacked.append(numbers[position : position + part])
@@ -105,18 +133,29 @@ class _Notice:
 class Recorder:
     """Takes blocks, events and panels from the training thread and writes them from a thread of its own.
 
-    Nothing here raises into the training thread: where the file cannot be written, ``failure`` says why, and what
-    comes later is dropped.
+    The training thread never waits for the file. Where that is slow, or held by another process, blocks wait in memory;
+    when more than MOST_WAITING bytes do, blocks are left out until half of it has been written, with a warning at the
+    first and an event ``dropped`` that tells how many blocks, from which step to which. Where the file cannot be
+    written at all, ``failure`` says why, and what comes later is left out.
+
+    A process forked off has no thread to write, and records nothing. ``seconds`` is the processor time that the thread
+    has taken.
     """
 
     def __init__(self, writer: RunWriter) -> None:
         self.on_failed_check: Callable[[Check, list[int], str], bool] = lambda check, failed, reason: True
         self.on_alarm: Callable[[], None] = lambda: None
         self.failure: str | None = None
+        self.seconds = 0.0
         self.closed = False
         self.path = writer.path
         self._writer = writer
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._taken = 0  # bytes, counted by the training thread
+        self._written = self._handled = 0  # bytes and all things, counted by the thread that writes
+        self._left_out: list[int] = []  # the steps of the blocks that were
+        self._told_left_out = False
+        self._buffers = _Buffers()
         self._losses: list[tuple[int, Tensor]] = []
         self._shipped = time.monotonic()
         self._ill = False
@@ -137,7 +176,32 @@ class Recorder:
             block.readings = [("loss", step, loss) for step, loss in self._losses] + block.readings
             self._losses = []
         self._shipped = time.monotonic()
-        self._queue.put(_shipped(block))
+        if self.failure is not None or not self._thread.is_alive():
+            return
+        waiting = self._taken - self._written
+        if waiting > MOST_WAITING or (self._left_out and waiting > MOST_WAITING / 2):
+            self._leave_out(block)
+            return
+        self._tell_left_out()
+        shipment = _shipped(block, self._buffers)
+        self._taken += shipment.bytes
+        self._queue.put(shipment)
+
+    def _leave_out(self, block: Block) -> None:
+        self._left_out += [min([block.step, *(step for _, step, _ in block.readings)]), block.step]
+        if not self._told_left_out:
+            self._told_left_out = True
+            warnings.warn(
+                f"cockpitlite: {self.path} is written too slowly, and {MOST_WAITING >> 20} MiB are waiting: from step "
+                f"{self._left_out[0]} on, steps are left out until half of it has been written",
+                stacklevel=2,
+            )
+
+    def _tell_left_out(self) -> None:
+        """Let the file say which steps it does not hold."""
+        if self._left_out:
+            steps, self._left_out = self._left_out, []
+            self.event(steps[-1], "dropped", {"blocks": len(steps) // 2, "from": min(steps), "to": max(steps)})
 
     def event(self, step: int, kind: str, data: Mapping[str, Any]) -> None:
         """Take an event."""
@@ -159,26 +223,38 @@ class Recorder:
         """Call something in the writer thread when all that was taken so far can be read."""
         self._queue.put(_Notice(call))
 
-    def flush(self, timeout: float = 10.0) -> None:
-        """Wait until everything taken so far is in the file."""
+    def flush(self) -> bool:
+        """Wait until everything taken so far is in the file; False where nothing moves for PATIENCE seconds."""
         if self._losses:
             self.block(Block(self._losses[-1][0]))
+        self._tell_left_out()
         done = threading.Event()
         self.after_commit(done.set)
-        if self._thread.is_alive():
-            done.wait(timeout)
+        handled = self._handled
+        while self._thread.is_alive() and not done.wait(PATIENCE):
+            if self._handled == handled:
+                return False
+            handled = self._handled
+        return True
 
     def close(self) -> None:
-        """Write what is left and end the thread."""
+        """Write what is left and end the thread; where the file is stuck, leave it with a warning."""
         if self.closed:
             return
-        self.flush()
         self.closed = True
+        complete = self.flush()
         self._queue.put(None)
-        self._thread.join(timeout=10.0)
+        self._thread.join(PATIENCE if complete else 0.0)
+        if self._thread.is_alive():
+            warnings.warn(
+                f"cockpitlite: {self.path} could not be written for {PATIENCE:.0f} seconds; what was recorded last may "
+                "be missing in it",
+                stacklevel=2,
+            )
 
     def _run(self) -> None:
-        last = time.monotonic()
+        """Write what comes until the end is told, and commit now and then."""
+        last, changed = time.monotonic(), False
         while True:
             try:
                 item = self._queue.get(timeout=COMMIT_SECONDS)
@@ -191,18 +267,35 @@ class Recorder:
                 self._after_commit.append(item.call)
             elif item:
                 self._attempt(self._write, item)
-            if time.monotonic() - last > COMMIT_SECONDS or (self._after_commit and self._queue.empty()):
+                self._release(item)
+                changed = True
+            silent = time.monotonic() - last
+            if silent > (COMMIT_SECONDS if changed else ALIVE_SECONDS) or (self._after_commit and self._queue.empty()):
                 self._attempt(self._writer.commit)
-                last = time.monotonic()
-                calls, self._after_commit = self._after_commit, []
-                for call in calls:
-                    call()
+                last, changed = time.monotonic(), False
+                self._notify()
+            self._handled += 1
+            self.seconds = time.thread_time()
+
+    def _release(self, item: Any) -> None:
+        """Let go of what a block has taken of the memory."""
+        if isinstance(item, _Shipment):
+            self._written += item.bytes
+            if isinstance(item.buffer, Tensor):
+                self._buffers.give_back(item.buffer)
+
+    def _notify(self) -> None:
+        calls, self._after_commit = self._after_commit, []
+        for call in calls:
+            call()
 
     def _attempt(self, action: Callable[..., None], *args: Any) -> None:
-        """Do something with the file; after the first failure nothing more is tried."""
+        """Do something with the file when it is free; after the first failure nothing more is tried."""
         if self.failure is not None:
             return
         try:
+            while not self._writer.begin():
+                pass  # it has waited some seconds for another process to end its writing
             action(*args)
         except Exception as error:
             self.failure = f"{type(error).__name__}: {error}"
@@ -227,19 +320,18 @@ class Recorder:
         parts = shipment.unpack()
         count = len(shipment.readings)
         dropped = self._judge(shipment, parts[count + (1 if shipment.places else 0) :])
+        frames: defaultdict[int, list[tuple[_Label, NDArray[np.float64]]]] = defaultdict(list)
         losses: list[tuple[int, float]] = []
         for label, numbers in zip(shipment.readings, parts, strict=False):
             if label.name in dropped:
                 continue
+            if label.bins:
+                self._write_histogram(label, numbers)
+                continue
             if label.name == "loss":
                 losses.append((label.step, float(numbers[0])))
-            elif label.bins:
-                self._write_histogram(label, numbers)
-            else:
-                self._writer.reading(label.name, label.step, float(numbers[0]))
-                if label.layers is not None:
-                    self._writer.layers(label.name, label.step, label.layers, numbers[1:])
-        self._writer.readings("loss", losses)
+            frames[label.step].append((label, numbers))
+        self._write_frames(frames)
         if shipment.places:
             self._report_scan(shipment, parts[count])
         broken = next((step for step, value in losses if not math.isfinite(value)), None)
@@ -250,6 +342,20 @@ class Recorder:
                 self._writer.event(broken, "nonfinite", {"what": "loss", "layer": None, "sample": None})
         if shipment.seconds:
             self._writer.clock(shipment.step, shipment.seconds)
+
+    def _write_frames(self, frames: Mapping[int, Sequence[tuple[_Label, NDArray[np.float64]]]]) -> None:
+        """Write the readings of each step at once; one by itself, such as the loss of an untracked step, as it is."""
+        alone: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
+        for step, members in frames.items():
+            if len(members) == 1 and members[0][0].layers is None:
+                alone[members[0][0].name].append((step, float(members[0][1][0])))
+                continue
+            columns = [
+                Column(label.name, None if label.layers is None else tuple(label.layers)) for label, _ in members
+            ]
+            self._writer.frame(step, columns, np.concatenate([numbers for _, numbers in members]))
+        for name, points in alone.items():
+            self._writer.readings(name, points)
 
     def _write_histogram(self, label: _Label, numbers: NDArray[np.float64]) -> None:
         """Write the total and each layer; nothing where no element was finite, so that bins mean nothing.
@@ -297,12 +403,19 @@ class Recorder:
         self._ill = bool(len(bad))
 
 
-def _shipped(block: Block) -> _Shipment:
-    """Put all device numbers of a block into one buffer and start its copy to the host."""
+def _shipped(block: Block, buffers: _Buffers) -> _Shipment:
+    """Put all numbers of a block into one host buffer; a GPU copies its own there while the training goes on."""
     groups: list[list[Any]] = [_members(reading) for _, _, reading in block.readings]
     groups += [[*block.scan.values(), -1 if block.spoilt is None else block.spoilt]] if block.scan else []
     groups += [[check.passed] for check in block.checks]
     device = next((m.device for members in groups for m in members if isinstance(m, Tensor)), torch.device("cpu"))
+    labels = [_label(name, step, reading) for name, step, reading in block.readings]
+    shipment = functools.partial(_Shipment, block.step, block.seconds, labels, list(block.scan), block.checks)
+    if device.type == "cpu":
+        arrays = [[_array(member) for member in members] for members in groups]
+        flat = [array for part in arrays for array in part]
+        lengths: list[int | NDArray[np.float64]] = [sum(len(array) for array in part) for part in arrays]
+        return shipment(np.concatenate([np.zeros(0), *flat]), None, lengths)
     sent: list[Tensor] = []
     parts: list[int | NDArray[np.float64]] = []
     for members in groups:
@@ -311,14 +424,12 @@ def _shipped(block: Block) -> _Shipment:
             parts.append(sum(len(number) for number in numbers))
             sent += numbers
         else:
-            parts.append(np.concatenate([np.atleast_1d(np.asarray(member, dtype=np.float64)) for member in members]))
-    buffer = torch.cat(sent) if sent else torch.zeros(0, dtype=torch.float64)
-    labels = [_label(name, step, reading) for name, step, reading in block.readings]
-    shipment = functools.partial(_Shipment, block.step, block.seconds, labels, list(block.scan), block.checks)
+            parts.append(np.concatenate([_array(member) for member in members]))
+    buffer = torch.cat(sent)
     if device.type != "cuda":
-        return shipment(buffer.cpu(), None, parts)
-    host = torch.empty(buffer.shape, dtype=buffer.dtype, pin_memory=True)
-    host.copy_(buffer, non_blocking=True)
+        return shipment(buffer.cpu().double().numpy(), None, parts)
+    host = buffers.take(buffer)
+    host[: len(buffer)].copy_(buffer, non_blocking=True)
     arrived = torch.cuda.Event()
     arrived.record(torch.cuda.current_stream(device))
     return shipment(host, arrived, parts)
@@ -335,6 +446,15 @@ def _members(reading: Reading) -> list[Any]:
         total = reading.counts.sum(0) if reading.total is None else reading.total
         return [*reading.edges, total, reading.counts]
     return [reading.total, reading.values] if isinstance(reading, Layered) else [reading]
+
+
+def _array(value: Any) -> NDArray[np.float64]:
+    """Return a number or a tensor of the host as plain numbers, not always a copy."""
+    if not isinstance(value, Tensor):
+        return np.array(value, dtype=np.float64).reshape(-1)
+    value = value.detach().as_subclass(Tensor)
+    known = not value.is_floating_point() or value.dtype in (torch.float64, torch.float32, torch.float16)
+    return (value if known else value.double()).numpy().reshape(-1).astype(np.float64, copy=False)
 
 
 def _number(value: Any, device: torch.device) -> Tensor:

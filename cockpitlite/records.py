@@ -81,7 +81,8 @@ class Call:
     ``modes`` tells which of its parts were in train mode, by identity. ``gradients`` has one entry per tensor among the
     outputs, ``None`` until (or unless) a gradient arrives, and ``backwards`` the pass it came with; ``axes`` says which
     axis of each counts samples (or rows of samples one after another), None where none does. The output itself is never
-    held: it would keep the record alive through its own hooks for ever.
+    held: it would keep the record alive through its own hooks for ever. A call none of whose output's axes counts
+    samples has the ``origin`` and ``shape`` of its output, by which it is found where it is added to other tensors.
     """
 
     module: nn.Module
@@ -96,6 +97,9 @@ class Call:
     gradients: list[Tensor | None]
     backwards: list[int | None]
     axes: tuple[int | None, ...]
+    origin: int = 0  # of the output, where none of its axes counts samples
+    shape: torch.Size = field(default_factory=torch.Size)
+    spread: bool = False  # whether its gradient was caught where the output is added to others, sample by sample
     fresh: bool = False  # whether a gradient has arrived since the last backward was recorded
 
     @property
@@ -200,7 +204,8 @@ class Backward:
     ``loss`` is unscaled, the sum over all; ``givens`` are the very tensors handed to backward, kept until the step
     ends. ``per_sample`` (``[sample]``, with mean ``loss``) is what the user gave. Two things are read from the autograd
     graph before it is freed: for each of the ``givens``, ``nodes`` hold elements proportional to its parts, in
-    sample-major order, and ``decisions`` what a classifying loss was given.
+    sample-major order, and ``decisions`` what a classifying loss was given. ``spread`` are gradients of parameters that
+    are added to what the samples computed, by identity: ``[sample, *parameter]``.
     """
 
     givens: list[Tensor]
@@ -211,6 +216,7 @@ class Backward:
     per_sample: Tensor | None = None
     nodes: list[Tensor | None] = field(default_factory=list)
     decisions: Classified | None = None
+    spread: Mapping[int, Tensor] = field(default_factory=dict)
 
     def release(self) -> None:
         """Let go of the graph."""

@@ -1,13 +1,14 @@
 """Re-evaluation: a recorded forward made once more, at other parameters, with nothing of the user's touched.
 
 Parameters and buffers are substituted, never written. The random number generators are put where they stood and put
-back afterwards, autocast is entered as it was, nobody's hooks are called. Gradients are taken while the substitution
-stands: a non-reentrant checkpoint recomputes inside the backward, from whatever parameters it then finds.
+back afterwards, autocast is entered as it was, nobody's hooks are called. Where a backward may call Python, gradients
+are taken while the substitution stands: a checkpoint recomputes inside of it, from whatever parameters it then finds.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from typing import Any
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
+from torch.autograd.graph import Node, saved_tensors_hooks
 from torch.nn.utils.stateless import _reparametrize_module
 
 from cockpitlite.attributes import attributes_preserved
@@ -46,7 +49,8 @@ class Replay:
     """The loss of a recorded backward, evaluated anew at ``values``, with its graph.
 
     ``values`` belong to ``parameters``, whose stand-ins are ``leaves``; other parameters of the model keep theirs.
-    ``loss`` is scaled as it was given to backward. ``outputs`` are the tensors the model returned, one list a forward.
+    ``loss`` is scaled as it was given to backward, ``nodes`` are those of its graph. ``outputs`` are the tensors the
+    model returned, one list a forward. ``calls_python`` tells whether a backward may call more than torch itself.
     Raises NotReplayable where the road from the model's output to the loss was not seen.
     """
 
@@ -65,7 +69,7 @@ class Replay:
         self.outputs: list[list[Tensor]] = []
         assert backward.trace is not None
         known: dict[int, Tensor] = dict(self._substitutes)
-        with contextlib.ExitStack() as stack, torch.enable_grad():
+        with contextlib.ExitStack() as stack, torch.enable_grad(), _python_noted() as noted:
             for forward in backward.forwards:
                 stack.enter_context(surrounded(forward.surroundings))
                 with self._substituted(forward) as module, around(forward):
@@ -79,10 +83,24 @@ class Replay:
                     "the loss does not come from the model's output by torch functions that can be followed"
                 )
             self.loss = torch.stack([loss.reshape(()) for loss in losses if loss is not None]).sum()
+        self.nodes = nodes_before(self.loss)
+        self.calls_python = bool(noted) or self.has_foreign_nodes
+
+    @property
+    def has_foreign_nodes(self) -> bool:
+        """Whether some operation's backward is not torch's own."""
+        return any(isinstance(node, BackwardCFunction) or "CppNode" in node.name() for node in self.nodes)
 
     @contextlib.contextmanager
     def standing(self) -> Iterator[None]:
-        """Let the model see the leaves again: a checkpoint recomputes inside the backward, from what it then finds."""
+        """Let the model see the leaves again: a checkpoint recomputes inside the backward, from what it then finds.
+
+        Where the backward is all torch's own, it sees nothing of the model, and nothing is done.
+        """
+        if not self.calls_python:
+            with torch.enable_grad():
+                yield
+            return
         modules = {id(forward.root): forward for forward in self.backward.forwards}
         with contextlib.ExitStack() as stack, torch.enable_grad():
             for forward in modules.values():
@@ -256,6 +274,47 @@ def _checkpoints_open() -> Iterator[None]:
                 torch.utils.checkpoint.CheckpointFunction = _closed_checkpoint  # type: ignore[misc]
 
 
+_plain_packing = saved_tensors_hooks.__enter__
+_plain_hooking = Tensor.register_hook
+_noting: list[list[None]] = []
+
+
+@contextlib.contextmanager
+def _python_noted() -> Iterator[list[None]]:
+    """Note whether a forward leaves Python behind for its backward: to unpack what it saved, or as a tensor's hook.
+
+    Other threads' forwards may be noted too, and ours taken for one of that kind: that costs time and no more.
+    """
+    noted: list[None] = []
+    with _opening:
+        _noting.append(noted)
+        saved_tensors_hooks.__enter__ = _noted_packing  # type: ignore[method-assign]
+        Tensor.register_hook = _noted_hooking  # type: ignore[method-assign]
+    try:
+        yield noted
+    finally:
+        with _opening:
+            _noting[:] = [other for other in _noting if other is not noted]
+            if not _noting:
+                saved_tensors_hooks.__enter__ = _plain_packing  # type: ignore[method-assign]
+                Tensor.register_hook = _plain_hooking  # type: ignore[method-assign]
+
+
+@functools.wraps(_plain_packing)
+def _noted_packing(hooks: saved_tensors_hooks) -> None:
+    for noted in _noting:
+        noted.append(None)
+    _plain_packing(hooks)
+
+
+@functools.wraps(_plain_hooking)
+def _noted_hooking(tensor: Tensor, hook: Callable[..., Any]) -> Any:
+    if not isinstance(getattr(getattr(hook, "func", None), "__self__", None), CallRecorder):
+        for noted in _noting:
+            noted.append(None)
+    return _plain_hooking(tensor, hook)  # type: ignore[no-untyped-call]
+
+
 class _OpenCheckpoint:
     """Stands in for torch's CheckpointFunction."""
 
@@ -263,6 +322,18 @@ class _OpenCheckpoint:
     def apply(function: Callable[..., Any], preserve: bool, *args: Any) -> Any:
         """Call the function; what it draws from the random streams, the checkpoint would draw too."""
         return function(*args)
+
+
+def nodes_before(tensor: Tensor) -> list[Node]:
+    """Return the nodes of the graph that a tensor was computed by."""
+    found = dict.fromkeys([tensor.grad_fn] if tensor.grad_fn is not None else [])
+    waiting = list(found)
+    while waiting:
+        for node, _ in waiting.pop().next_functions:
+            if node is not None and node not in found:
+                found[node] = None
+                waiting.append(node)
+    return list(found)
 
 
 def _prefix(buffers: Mapping[str, Tensor], module: nn.Module) -> str:

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from cockpitlite.plan import Plan
+
 Schedule = Callable[[int], bool]
 
 
@@ -66,54 +68,101 @@ def logarithmic(per_decade: int = 20) -> Logarithmic:
     return Logarithmic(per_decade)
 
 
+FREE_STEPS = 50  # the start of a run is watched closely whatever it costs
+ROUND = 500  # steps from one burst of the diagnosis schedule to the next
+BURST = 10  # its steps in a row
+
+
 def on_diagnosis_schedule(step: int) -> bool:
     """Whether the paired step lengths are measured: every 5th of the first 50 steps, then 10 in a row every 500."""
-    return step % 5 == 0 if step < 50 else step >= 500 and step % 500 < 10
+    return step % 5 == 0 if step < FREE_STEPS else step >= ROUND and step % ROUND < BURST
 
 
-FREE_STEPS = 50  # the start of a run is watched closely whatever it costs
-WINDOW = 1000  # steps over which a debt or a saving is remembered
+LEAST_SHARE = 0.2  # of what is allowed, for the panel, whatever everything else takes
+MEMORY = 100  # untracked steps over which what they cost is averaged
+MOST_PLAIN = 2.0  # usual steps: a step that takes longer was held up by something else, such as a validation
+FASTER = 0.5  # times as long as before: steps that are so much shorter are another training, with other prices
+
+
+class _Prices:
+    """What the last measurements took, in steps' plain times."""
+
+    def __init__(self, most: int) -> None:
+        self._last: deque[float] = deque(maxlen=most)
+        self.median = self.least = 0.0
+
+    def note(self, price: float, *, begins: bool) -> None:
+        """Note what a step took; the one after a measured step is a part of its price."""
+        if begins or not self._last:
+            self._last.append(price)
+        else:
+            self._last[-1] += price
+        self.median, self.least = statistics.median(self._last), min(self._last)
 
 
 @dataclass
 class Budget:
     """Track as often as an ``overhead`` (watching time over plain time) pays for, measured as the run goes.
 
-    Every plain second earns ``overhead`` seconds; whatever watching takes is paid from them, and a step is tracked when
-    the next one can be paid. Savings never exceed one tracked step and debts one window, so that the past is forgotten.
-    Steps 0 and 1 are always tracked, and up to step FREE_STEPS nothing is a debt.
+    Every plain second earns ``overhead`` seconds, whatever watching takes is paid from them, and a step is tracked when
+    nothing is owed. What untracked steps cost comes first, and the diagnosis schedule: its next burst is saved for in
+    equal parts, so that the share holds over any thousand steps and tracked steps stay evenly spaced; what a burst then
+    takes more or less is paid or given back. Where these two take nearly everything, or more, LEAST_SHARE of what is
+    allowed is spent on the panel all the same, so that it does not go blind. The past is forgotten: nothing is saved,
+    no debt is more than the panel may take in one round of the diagnosis, and where steps become much faster, debts
+    shrink with them. Steps 0 and 1 are always tracked, and up to step FREE_STEPS no debt exceeds the cheapest tracked
+    step.
+
+    ``pending`` are tracked steps whose cost is not known yet, ``usual`` is the slowest usual step that still counts,
+    and ``around`` what untracked steps cost, in steps' plain times, of which ``untracked`` have been seen.
     """
 
     overhead: float
+    pending: int = 0
     credit: float = 0.0
-    prices: deque[float] = field(default_factory=lambda: deque(maxlen=8))
-    plain: deque[float] = field(default_factory=lambda: deque(maxlen=64))
+    usual: float = 0.0
+    around: float = 0.0
+    untracked: int = 0
+    prices: _Prices = field(default_factory=lambda: _Prices(8))
+    diagnoses: _Prices = field(default_factory=lambda: _Prices(BURST))
 
     def __call__(self, step: int) -> bool:
         """Whether a step is tracked."""
-        return step < 2 or not self.prices or self.credit >= self.price
+        return step < 2 or self.credit >= self.pending * self.prices.median * self.usual
 
     @property
-    def price(self) -> float:
-        """What tracking one step is expected to take, in seconds."""
-        return statistics.median(self.prices) if self.prices else 0.0
+    def rate(self) -> float:
+        """What is left for the panel of a plain second, when the next burst of the diagnosis has been saved for."""
+        left = self.overhead - self.around - self.diagnoses.median * BURST / ROUND
+        return max(left, LEAST_SHARE * self.overhead)
 
-    @property
-    def interval(self) -> float:
-        """The present number of steps from one tracked step to the next."""
-        earned = self.overhead * statistics.median(self.plain) if self.plain else 0.0
-        return max(1.0, self.price / earned) if earned > 0 else 1.0
+    def account(self, step: int, plain: float, cost: float, usual: float, plan: Plan) -> None:
+        """Note what a step took by itself and by being watched, and what it usually takes, in seconds."""
+        if usual < FASTER * self.usual:
+            self.credit *= usual / self.usual
+            self.usual = usual
+        self.usual = max(self.usual, usual)
+        plain = min(plain, MOST_PLAIN * usual)
+        self.credit = min(self.credit - self._due(step, max(plain, usual), cost, plan), 0.0) + self.rate * plain
+        if step < FREE_STEPS - 1:
+            self.credit = max(self.credit, -self.prices.least * usual)
+        else:
+            self.credit = max(self.credit, -ROUND * self.rate * usual if step >= FREE_STEPS else 0.0)
 
-    def account(self, step: int, plain: float, watching: float, tracked: bool) -> None:
-        """Note what a step took by itself and by being watched, in seconds."""
-        self.plain.append(plain)
-        if tracked:
-            self.prices.append(watching)
-        usual = statistics.median(self.plain)
-        earned = self.overhead * min(plain, 10 * usual)  # a validation pass between steps is no training time
-        self.credit = min(self.credit + earned - watching, max(self.price, earned))
-        debt = 0.0 if step < FREE_STEPS else WINDOW * self.overhead * usual
-        self.credit = max(self.credit, -debt)
+    def _due(self, step: int, plain: float, cost: float, plan: Plan) -> float:
+        """Return what the panel has to pay for a step, and note the price."""
+        saved = self.diagnoses.median * plain if plan.diagnosis else 0.0
+        price = 1 / plain if plain > 0 else 0.0
+        if plan.panel or plan.after_panel:
+            due = max(0.0, cost - saved)
+            self.prices.note(due * price, begins=plan.panel)
+            return due
+        if plan.diagnosis or plan.after_diagnosis:
+            self.diagnoses.note(cost * price, begins=plan.diagnosis)
+            return cost - saved if step >= FREE_STEPS else 0.0
+        self.untracked += 1
+        self.around += (min(cost * price, 1.0) - self.around) / min(self.untracked, MEMORY)
+        return 0.0
 
     def __str__(self) -> str:
         return f"as often as {self.overhead:.0%} of the time pays for"

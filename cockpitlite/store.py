@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,18 @@ class Histogram:
 
     counts: NDArray[np.int64]
     edges: tuple[Values, ...]
+
+
+class Column(NamedTuple):
+    """A reading in a frame: one number, or its total and then one for each of its ``layers``."""
+
+    name: str
+    layers: tuple[str, ...] | None = None
+
+    @property
+    def width(self) -> int:
+        """How many numbers it takes."""
+        return 1 + len(self.layers or ())
 
 
 _SCHEMA = """
@@ -101,6 +113,18 @@ def _compact_histograms(db: sqlite3.Connection) -> None:
     db.execute("DROP TABLE spelled_histogram")
 
 
+def _add_frames(db: sqlite3.Connection) -> None:
+    """Keep the readings of a step in one row, a tenth of the work and half of the bytes of a row each.
+
+    A layout lists what the numbers of a row are: the id of a name, that of its layers or null, and how many they are.
+    """
+    db.execute("CREATE TABLE frame_layout (id INTEGER PRIMARY KEY, columns TEXT NOT NULL UNIQUE)")
+    db.execute(
+        "CREATE TABLE frame (layout INTEGER NOT NULL, step INTEGER NOT NULL, "
+        '"values" BLOB NOT NULL, PRIMARY KEY (layout, step)) WITHOUT ROWID'
+    )
+
+
 def _axis(db: sqlite3.Connection, edges: bytes) -> int:
     """Return the id of edges, which are put where they are new."""
     db.execute("INSERT OR IGNORE INTO axis (edges) VALUES (?)", (edges,))
@@ -141,7 +165,7 @@ def _unpacked(packed: bytes, shape: tuple[int, ...]) -> NDArray[np.int64]:
 
 # Step n turns version n into version n + 1; a new schema is a new function at the end. A migration runs inside one
 # transaction, so it must not call executescript, which commits.
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _compact_histograms)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _compact_histograms, _add_frames)
 VERSION = len(MIGRATIONS)
 
 
@@ -206,12 +230,36 @@ class RunWriter:
         self._layouts: dict[tuple[str, ...], int] = {}
         self._axes: dict[bytes, int] = {}
         self._layers: dict[str, int] = {}
+        self._frames: dict[tuple[Column, ...], int] = {}
 
     @property
     def last_step(self) -> int | None:
         """The last step any reading was written under, or None."""
-        step = self._db.execute("SELECT max(step) FROM reading").fetchone()[0]
-        return None if step is None else int(step)
+        return _last_step(self._db)
+
+    def begin(self) -> bool:
+        """Make this process the one that writes, until :meth:`commit`; False where another one is."""
+        if not self._db.in_transaction:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                    return False
+                raise
+        return True
+
+    def frame(self, step: int, columns: Sequence[Column], values: Values) -> None:
+        """Put what is known of a step at once: the numbers (float64 ``[Σ width]``) of readings, in their order.
+
+        This is much less work, and takes fewer bytes, than :meth:`reading` and :meth:`layers` for each.
+        """
+        if len(values) != sum(column.width for column in columns):
+            raise ValueError(f"the frame of step {step} has {len(values)} numbers for {columns}")
+        if not columns:
+            return
+        blob = np.asarray(values, dtype="<f8").tobytes()
+        row = (self._frame_layout(tuple(columns)), int(step), blob)
+        self._db.execute("INSERT OR REPLACE INTO frame VALUES (?, ?, ?)", row)
 
     def reading(self, name: str, step: int, value: float) -> None:
         """Put one value of one reading; a second value for the same step replaces the first."""
@@ -275,7 +323,7 @@ class RunWriter:
         """Forget everything put since the last commit."""
         self._db.rollback()
         self._names = {name: key for key, name in self._db.execute("SELECT id, name FROM name")}
-        for known in (self._layouts, self._axes, self._layers):
+        for known in (self._layouts, self._axes, self._layers, self._frames):
             known.clear()
 
     def close(self) -> None:
@@ -300,6 +348,16 @@ class RunWriter:
             row = self._db.execute("SELECT id FROM layout WHERE layers = ?", (text,)).fetchone()
             self._layouts[layers] = int(row[0])
         return self._layouts[layers]
+
+    def _frame_layout(self, columns: tuple[Column, ...]) -> int:
+        if columns not in self._frames:
+            layouts = [None if column.layers is None else self._layout(column.layers) for column in columns]
+            rows = [(self._name(c.name), key, c.width) for c, key in zip(columns, layouts, strict=True)]
+            text = json.dumps(rows)
+            self._db.execute("INSERT OR IGNORE INTO frame_layout (columns) VALUES (?)", (text,))
+            row = self._db.execute("SELECT id FROM frame_layout WHERE columns = ?", (text,)).fetchone()
+            self._frames[columns] = int(row[0])
+        return self._frames[columns]
 
     def _axis(self, edges: Values) -> int:
         key = np.asarray(edges, dtype="<f8").tobytes()
@@ -342,20 +400,18 @@ class Run:
     def last_step(self) -> int | None:
         """The last step any reading was written under, or None for a run without readings."""
         with self._open() as db:
-            row = db.execute(
-                "SELECT max(last) FROM (SELECT (SELECT max(step) FROM reading WHERE name = name.id) AS last FROM name)"
-            ).fetchone()
-        return None if row[0] is None else int(row[0])
+            return _last_step(db)
 
     def names(self) -> list[str]:
         """The names of all readings that have at least one value, in alphabetical order."""
         with self._open() as db:
             rows = db.execute(
-                "SELECT name FROM name WHERE EXISTS (SELECT 1 FROM reading WHERE reading.name = name.id) "
+                "SELECT id, name, EXISTS (SELECT 1 FROM reading WHERE reading.name = name.id) "
                 "OR EXISTS (SELECT 1 FROM layers WHERE layers.name = name.id) "
-                "OR EXISTS (SELECT 1 FROM histogram WHERE histogram.name = name.id) ORDER BY name.name"
-            )
-            return [row[0] for row in rows]
+                "OR EXISTS (SELECT 1 FROM histogram WHERE histogram.name = name.id) FROM name"
+            ).fetchall()
+            framed = {slot.name for slot in self._slots(db)}
+        return sorted(name for key, name, alone in rows if alone or key in framed)
 
     def series(self, name: str, since: int | None = None) -> tuple[Steps, Values]:
         """Return the steps (int64 ``[T]``, ascending) and values (float64 ``[T]``, NaN kept) of a reading.
@@ -363,38 +419,74 @@ class Run:
         ``since`` leaves out the steps before it. A reading with layers gives its total. Raises KeyError for a name
         this run has no reading of.
         """
+        start = -1 if since is None else since
         with self._open() as db:
             key = self._key(db, name)
+            framed = [(steps, values[:, 0]) for _, steps, values in self._framed(db, key, start, totals=True)]
             rows = db.execute(
-                "SELECT step, value FROM reading WHERE name = ? AND step >= ? ORDER BY step",
-                (key, -1 if since is None else since),
+                "SELECT step, value FROM reading WHERE name = ? AND step >= ? ORDER BY step", (key, start)
             ).fetchall()
         steps = np.fromiter((row[0] for row in rows), np.int64, len(rows))
         values = np.fromiter((math.nan if row[1] is None else row[1] for row in rows), np.float64, len(rows))
-        return steps, values
+        if not framed:
+            return steps, values
+        steps = np.concatenate([steps, *(part[0] for part in framed)])
+        values = np.concatenate([values, *(part[1] for part in framed)])
+        steps, first = np.unique(steps, return_index=True)
+        return steps, values[first]
 
     def layers(self, name: str, since: int | None = None) -> tuple[Steps, list[str], Values]:
         """Return the steps ``[T]``, the layer names ``[L]`` and the values ``[T, L]`` of a reading.
 
         A layer that a step has no value for is NaN there. Raises KeyError for a name without values per layer.
         """
+        start = -1 if since is None else since
         with self._open() as db:
             key = self._key(db, name)
             rows = db.execute(
-                'SELECT step, layout, "values" FROM layers WHERE name = ? AND step >= ? ORDER BY step',
-                (key, -1 if since is None else since),
+                'SELECT step, layout, "values" FROM layers WHERE name = ? AND step >= ? ORDER BY step', (key, start)
             ).fetchall()
+            parts = [
+                (layout, np.array([step], dtype=np.int64), np.frombuffer(blob, dtype="<f8")[None])
+                for step, layout, blob in rows
+            ]
+            framed = self._framed(db, key, start)
+            parts += [(layout, steps, values[:, 1:]) for layout, steps, values in framed if layout is not None]
             layouts = {key: json.loads(text) for key, text in db.execute("SELECT id, layers FROM layout")}
-        if not rows and since is None:
+        if not parts and since is None:
             raise KeyError(f"the reading {name!r} has no values per layer in {self.path}")
-        used = dict.fromkeys(layout for _, layout, _ in rows)
+        used = dict.fromkeys(layout for layout, _, _ in sorted(parts, key=lambda part: int(part[1][0])))
         names = list(dict.fromkeys(layer for layout in used for layer in layouts[layout]))
         column = {layer: index for index, layer in enumerate(names)}
         columns = {layout: np.array([column[layer] for layer in layouts[layout]], dtype=np.intp) for layout in used}
-        values = np.full((len(rows), len(names)), np.nan)
-        for index, (_, layout, blob) in enumerate(rows):
-            values[index, columns[layout]] = np.frombuffer(blob, dtype="<f8")
-        return np.array([row[0] for row in rows], dtype=np.int64), names, values
+        steps = np.unique(np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)]))
+        values = np.full((len(steps), len(names)), np.nan)
+        for layout, at, part in parts:
+            values[np.ix_(np.searchsorted(steps, at), columns[layout])] = part
+        return steps, names, values
+
+    def _framed(
+        self, db: sqlite3.Connection, key: int, start: int, *, totals: bool = False
+    ) -> list[tuple[int | None, Steps, Values]]:
+        """Return a reading's numbers in each layout of frames: ``[T, width]``, or only the totals ``[T, 1]``.
+
+        With them come the id of its layers (None for a reading without) and the steps from ``start`` on, at least one.
+        """
+        found: list[tuple[int | None, Steps, Values]] = []
+        try:
+            for slot in (slot for slot in self._slots(db) if slot.name == key):
+                width = 1 if totals else slot.width
+                rows = db.execute(
+                    'SELECT step, substr("values", ?, ?) FROM frame WHERE layout = ? AND step >= ? ORDER BY step',
+                    (8 * slot.offset + 1, 8 * width, slot.frame, start),
+                ).fetchall()
+                if rows:
+                    steps = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+                    numbers = np.frombuffer(b"".join(row[1] for row in rows), dtype="<f8")
+                    found.append((slot.layers, steps, numbers.reshape(len(rows), width)))
+        except (ValueError, TypeError) as error:
+            raise RunFileError(f"the run file {self.path} has a damaged frame: {error}") from error
+        return found
 
     def histogram(
         self, name: str, step: int, layer: str | None = None
@@ -491,6 +583,19 @@ class Run:
             rows = db.execute("SELECT step, seconds FROM clock ORDER BY step").fetchall()
         return np.array([row[0] for row in rows], dtype=np.int64), np.array([row[1] for row in rows], dtype=np.float64)
 
+    def _slots(self, db: sqlite3.Connection) -> list[_Slot]:
+        """Return what every layout of frames holds."""
+        found: list[_Slot] = []
+        try:
+            for frame, columns in db.execute("SELECT id, columns FROM frame_layout ORDER BY id").fetchall():
+                offset = 0
+                for name, layers, width in json.loads(columns):
+                    found.append(_Slot(frame, offset, width, name, layers))
+                    offset += width
+        except (ValueError, TypeError) as error:
+            raise RunFileError(f"the run file {self.path} has a damaged frame: {error}") from error
+        return found
+
     def _open(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         return _reading(self.path)
 
@@ -500,6 +605,25 @@ class Run:
             known = ", ".join(row[0] for row in db.execute("SELECT name FROM name ORDER BY name")) or "nothing yet"
             raise KeyError(f"no reading {name!r} in {self.path}; it has: {known}")
         return int(row[0])
+
+
+class _Slot(NamedTuple):
+    """Where the numbers of a reading stand in the rows of a layout of frames."""
+
+    frame: int
+    offset: int
+    width: int
+    name: int
+    layers: int | None
+
+
+def _last_step(db: sqlite3.Connection) -> int | None:
+    """Return the last step of any reading; each is looked up in its table's order."""
+    row = db.execute(
+        "SELECT max(last) FROM (SELECT (SELECT max(step) FROM reading WHERE name = name.id) AS last FROM name "
+        "UNION ALL SELECT (SELECT max(step) FROM frame WHERE layout = frame_layout.id) FROM frame_layout)"
+    ).fetchone()
+    return None if row[0] is None else int(row[0])
 
 
 def _edges(db: sqlite3.Connection, key: int) -> Values:

@@ -102,7 +102,7 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def body(self: Tracker, *args: Any, **kwargs: Any) -> Any:
-        begin = time.perf_counter()
+        begin = self._entered = time.perf_counter()
         try:
             return method(self, *args, **kwargs)
         except Exception as error:
@@ -137,7 +137,7 @@ class Tracker:
         self._alarm = False
         self._line: Line | None = None
         self._snapshot: _Snapshot | None = None
-        self._held: dict[str, Tensor] = {}
+        self._held: dict[str, Tensor | None] = {}
         self._reported: dict[str, str] = {}
         self._counts: dict[str, int] = {}
         self._measured: set[str] = set()
@@ -152,8 +152,9 @@ class Tracker:
         self._foreign: frozenset[int] = frozenset()
         self._verdicts: queue.SimpleQueue[tuple[str, list[int], str]] = queue.SimpleQueue()
         self._device_generator = torch.Generator(watched.parameters[0].device).manual_seed(0)
-        self._started = self._step_began = time.perf_counter()
+        self._started = self._entered = time.perf_counter()
         self._watching = 0.0
+        self._last_panel: int | None = None
         self._meters = Meters(watched.parameters[0].device)
         if watched.opaque:
             self.reasons["contributions"] = watched.opaque
@@ -254,12 +255,11 @@ class Tracker:
     def _before_step(self, closure: bool) -> None:
         self.capture.entered(closure)
         if self._plan.tracked:
-            parameters = self.watched.parameters
-            gradients = [p.grad for p in parameters]
+            parameters, capture = self.watched.parameters, self.capture
             self._snapshot = _Snapshot(
                 start=[p.detach().clone() for p in parameters],
-                clipped=None if closure else [_dense(p, g) for p, g in zip(parameters, gradients, strict=True)],
-                missing=[g is None for g in gradients],
+                clipped=None if closure else _seen_by_optimizer(parameters, capture),
+                missing=[p.grad is None for p in parameters],
                 groups=[_plain_settings(group) for group in self.watched.optimizer.param_groups],
                 versions=versions_of(parameters),
             )
@@ -290,7 +290,7 @@ class Tracker:
             if losses and all(value is not None for value in losses):
                 total = loss if loss is not None else torch.stack([v for v in losses if v is not None]).sum()
                 self._alarm = self._alarm or _is_broken(total)
-                self.recorder.loss(self.step, total * self._loss_sign())
+                self.recorder.loss(self.step, total if self._loss_sign() > 0 else -total)
             return
         self._heed_verdicts()
         step = self._seen_step(self._snapshot)
@@ -347,13 +347,7 @@ class Tracker:
         if capture.stale is not None:
             copies = [_minus(now, then) for now, then in zip(copies, capture.stale, strict=True)]
         missing = [copy is None for copy in copies] if capture.gradient is not None else snapshot.missing
-        scale = capture.backwards[-1].scale if capture.backwards else None
-        gradient = []
-        for copy, parameter, sign in zip(copies, parameters, signs, strict=True):
-            value = torch.zeros_like(parameter, requires_grad=False) if copy is None else copy
-            value = value if scale is None else value / scale
-            gradient.append(-value if sign < 0 else value)
-        now = [p.detach() for p in parameters]
+        gradient = _minimised(copies, parameters, signs, capture.backwards[-1].scale if capture.backwards else None)
         moved = capture.versions not in (None, snapshot.versions)
         reasons = dict(self.reasons)
         if moved and capture.values is None:
@@ -369,7 +363,7 @@ class Tracker:
             start=snapshot.start,
             evaluated=snapshot.start if capture.values is None else capture.values,
             moved=moved,
-            displacement=list(torch._foreach_sub(now, snapshot.start)),
+            displacement=list(torch._foreach_sub([p.detach() for p in parameters], snapshot.start)),
             gradient=gradient,
             clipped=snapshot.clipped,
             backwards=capture.backwards,
@@ -457,7 +451,7 @@ class Tracker:
                 if finite.device.type == "cpu" and not finite.numpy().all():
                     return checks  # nothing can be told from it; the next step will
                 fits = self._accounted(step) | ~finite
-                self._held["contributions"] = fits.all()
+                self._held["contributions"] = _unless_sure(fits.all())
                 checks.append(Check("contributions", fits, functools.partial(_unaccounted, list(step.names))))
             except Unavailable:
                 pass  # the readings say so themselves
@@ -467,7 +461,7 @@ class Tracker:
         if Want.FORWARD in wants and "replay" in unknown and step.backwards:
             held = self._replays(step)
             if held is not None:
-                self._held["replay"] = held
+                self._held["replay"] = _unless_sure(held)
                 checks.append(Check("replay", held, lambda _: _UNFAITHFUL))
         return checks
 
@@ -624,26 +618,30 @@ class Tracker:
     # --- the price ---
 
     def _account(self, plan: Plan) -> None:
-        """Note what the step took by itself and by being watched."""
-        now = time.perf_counter()
-        watching, self.capture.meter.seconds = self._watching + self.capture.meter.seconds, 0.0
-        plain = max(0.0, now - self._step_began - watching)
-        self._step_began, self._watching = now, 0.0
-        self._meters.account(plain, watching)
+        """Note what the step took, and let the schedule know of every step whose cost has become known."""
+        meter, now = self.capture.meter, time.perf_counter()
+        watching = self._watching + meter.seconds + now - self._entered
+        meter.seconds, self._watching = 0.0, self._entered - now  # what is left of this call is the next step's
+        kind = plan if plan.tracked else None
+        known = self._meters.stepped(self.step - 1, kind, watching, self.recorder.seconds)
         if isinstance(self.schedule, Budget):
-            self.schedule.account(self.step - 1, plain, watching, plan.panel)
+            for spent in known:
+                of = spent.kind if isinstance(spent.kind, Plan) else _UNTRACKED
+                self.schedule.account(spent.step, spent.plain, spent.cost, spent.usual, of)
+            self.schedule.pending = sum(isinstance(kind, Plan) and kind.panel for kind in self._meters.waiting)
+        if plan.panel:
+            self._last_panel = self.step - 1
 
     @property
     def interval(self) -> float:
-        """The present tracking interval in steps, NaN for a schedule without one."""
-        if isinstance(self.schedule, Budget):
-            return self.schedule.interval
-        return float(getattr(self.schedule, "k", float("nan")))
+        """The steps since the panel was last tracked; NaN where it has not been before."""
+        return float("nan") if self._last_panel is None else float(self.step - self._last_panel)
 
     def _loss_sign(self) -> float:
         return -1.0 if all(group.get("maximize", False) for group in self.watched.optimizer.param_groups) else 1.0
 
 
+_UNTRACKED = Plan()
 _MOVED = (
     "the parameters were moved between the forward and the step, as SAM does; from the next tracked step on, the "
     "batch is evaluated where it was"
@@ -656,6 +654,11 @@ _UNFAITHFUL = (
 
 def _condition(name: str, reading: Provided) -> Check:
     return Check(f"{name} is defined", reading.condition, lambda _: reading.reason, {name}, kept=True)
+
+
+def _unless_sure(held: Tensor) -> Tensor | None:
+    """Return whether a check held, None where the host knows already that it did."""
+    return None if held.device.type == "cpu" and held.numpy() else held
 
 
 def _unaccounted(names: list[str], failed: list[int]) -> str:
@@ -700,6 +703,31 @@ def _dense(parameter: nn.Parameter, gradient: Tensor | None) -> Tensor:
     if gradient is None:
         return torch.zeros_like(parameter, requires_grad=False)
     return gradient.detach().to_dense().clone() if gradient.is_sparse else gradient.detach().clone()
+
+
+def _seen_by_optimizer(parameters: Sequence[nn.Parameter], capture: Capture) -> list[Tensor]:
+    """Return the gradients that the optimizer is about to use; where nothing has changed them, the copies there are."""
+    known = capture.gradient if capture.unchanged else None
+    if known is None:
+        return [_dense(p, p.grad) for p in parameters]
+    return _filled(known, parameters)
+
+
+def _filled(gradients: Sequence[Tensor | None], parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Return gradients with zero for those there are none of."""
+    return [_dense(p, None) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
+
+
+def _minimised(
+    copies: Sequence[Tensor | None], parameters: Sequence[nn.Parameter], signs: Sequence[float], scale: Tensor | None
+) -> list[Tensor]:
+    """Return the gradient of the loss that is minimised, without the factor of a GradScaler."""
+    gradient = _filled(copies, parameters)
+    if scale is not None:
+        gradient = [value / scale for value in gradient]
+    if min(signs) < 0:
+        gradient = [-value if sign < 0 else value for value, sign in zip(gradient, signs, strict=True)]
+    return gradient
 
 
 def _minus(now: Tensor | None, then: Tensor | None) -> Tensor | None:

@@ -15,7 +15,7 @@ class GradHist1d(Instrument):
     Healthy gradients have a smooth, single-peaked and roughly symmetric distribution; all mass in the middle bin says
     that nothing reaches the weights, mass far out that single samples dominate. The bins are symmetric-logarithmic,
     powers of two below the largest magnitude of the step, or have ``edges`` of your own. Counts are exact: of all
-    elements with ``exact`` or where there are at most 2^16, else of about 2^16 drawn ones, and then
+    elements with ``exact`` or where there are at most 2^14, else of about 2^14 drawn ones, and then
     ``grad_hist_1d_error`` is the largest standard error of a bin's share. Elements beyond the edges and those that are
     not finite are counted by themselves. Costs one pass over the elements.
     """
@@ -44,7 +44,7 @@ class GradHist1d(Instrument):
             edges = elements.as_edges(self.edges)
         tally = Tally(len(elements.names), [edges])
         for found in self._visited(elements):
-            tally.add(found.parameter, [found.values], found.in_total)
+            tally.add(found.runs, [found.values])
         return {
             self.name: Histogram(elements.names, tally.counts, tally.edges, tally.total),
             f"{self.name}_error": tally.error(elements.total),

@@ -48,7 +48,7 @@ class GradHist2d(Instrument):
             edges = [elements.as_edges(axis) for axis in self.edges]
         tally = Tally(len(elements.names), edges)
         for found in self._visited(elements):
-            tally.add(found.parameter, [found.values, found.weights], found.in_total)
+            tally.add(found.runs, [found.values, found.weights])
         return {
             self.name: Histogram(elements.names, tally.counts, tally.edges, tally.total),
             f"{self.name}_error": tally.error(elements.total),

@@ -2,7 +2,7 @@
 
 from cockpitlite.instrument import Instrument, Readings
 from cockpitlite.panel import Panel
-from cockpitlite.statistics import Hessian, Spectrum
+from cockpitlite.statistics import Spectrum
 
 
 class HessMaxEv(Instrument):
@@ -23,10 +23,7 @@ class HessMaxEv(Instrument):
     preset = "full"
     order = 53
 
-    def read(self, spectrum: Spectrum, hessian: Hessian) -> Readings:
+    def read(self, spectrum: Spectrum) -> Readings:
         """Return the eigenvalue and its residual."""
-        found = spectrum.extremes
-        return {
-            "hess_max_ev": hessian.trusted(found.largest),
-            "hess_max_ev_residual": hessian.trusted(found.largest_residual),
-        }
+        found = spectrum.largest
+        return {"hess_max_ev": found.value, "hess_max_ev_residual": found.residual}

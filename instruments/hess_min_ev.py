@@ -2,7 +2,7 @@
 
 from cockpitlite.instrument import Instrument, Readings
 from cockpitlite.panel import Panel
-from cockpitlite.statistics import Hessian, Spectrum
+from cockpitlite.statistics import Spectrum
 
 
 class HessMinEv(Instrument):
@@ -21,10 +21,7 @@ class HessMinEv(Instrument):
     preset = "full"
     order = 54
 
-    def read(self, spectrum: Spectrum, hessian: Hessian) -> Readings:
+    def read(self, spectrum: Spectrum) -> Readings:
         """Return the eigenvalue and its residual."""
-        found = spectrum.extremes
-        return {
-            "hess_min_ev": hessian.trusted(found.smallest),
-            "hess_min_ev_residual": hessian.trusted(found.smallest_residual),
-        }
+        found = spectrum.smallest
+        return {"hess_min_ev": found.value, "hess_min_ev_residual": found.residual}

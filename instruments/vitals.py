@@ -11,8 +11,11 @@ class Vitals(Instrument):
     """The first non-finite value with its place, the panel's own share of the time, and the memory in use.
 
     Demanding the scan makes tracked steps look at every input, parameter, layer output, loss, gradient and update; the
-    first non-finite one becomes an event of the run. ``memory`` is in bytes: on a GPU the most that tensors have taken,
-    else what the process holds. Costs one pass over the activations.
+    first non-finite one becomes an event of the run. ``cost_share`` is what watching has cost of all the time over the
+    last 500 steps: the time by which tracked steps exceed the usual untracked one, what the hooks of untracked steps
+    take, and what the thread takes that writes. Where every step is tracked there is nothing to compare with, and it is
+    the time that our own code takes. ``memory`` is in bytes: on a GPU the most that tensors have taken, else what the
+    process holds. Costs one pass over the activations.
     """
 
     panel = Panel(
@@ -20,14 +23,31 @@ class Vitals(Instrument):
         "performance",
         unit="share of time",
         readings=("cost_share",),
-        help="The share of the wall time that watching takes, over a sliding window.",
+        help="The share of the wall time that watching takes, over the last 500 steps.",
     )
     preset = "economy"
     order = 90
 
     def read(self, scan: Scan, costs: Costs) -> Readings:
         """Return the costs; what the scan found is told as an event."""
-        return {"cost_share": costs.share, "interval": costs.interval, "memory": costs.memory}
+        return {"cost_share": costs.share, "memory": costs.memory}
+
+
+class Interval(Instrument):
+    """The steps from the last tracked step to this one: what the schedule has come to. NaN on the first. Free."""
+
+    panel = Panel(
+        "Steps between tracked steps",
+        "performance",
+        unit="steps",
+        help="How often the panel is measured; by default as often as the allowed share of the time pays for.",
+    )
+    preset = "economy"
+    order = 90
+
+    def read(self, costs: Costs) -> Readings:
+        """Return the steps since the last tracked one."""
+        return costs.interval
 
 
 class Throughput(Instrument):

@@ -57,10 +57,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "losses": {"tree", "trace", "records"},
     "listening": {"tree"},
     "activity": {"records", "precision"},
-    "hooks": {"tree", "trace", "records", "losses", "listening", "activity"},
+    "hooks": {"tree", "trace", "records", "losses", "listening", "activity", "spread"},
     "attributes": set(),
     "meters": set(),
     "precision": set(),
+    "spread": set(),
     "replay": {"tree", "trace", "records", "losses", "hooks", "attributes"},
     "curvature": {"records", "replay", "precision"},
     "heads": {"records", "replay", "hooks", "precision"},
@@ -69,7 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "statistics": CAPTURE,
     "instrument": {"panel", "statistics", "store"},  # of the last only how large a histogram may be
     "instruments": {"panel", "statistics", "instrument"},
-    "schedule": set(),
+    "schedule": {"plan"},
     "plan": {"records", "statistics", "instrument"},
     "recorder": {"panel", "store", "instrument"},  # of the last only what a reading is
     "describe": set(),

@@ -78,7 +78,7 @@ READINGS: dict[str, tuple[str, ...]] = {  # of each instrument, the one it is na
     "saturated_units": ("saturated_units",),
 }
 HISTOGRAMS = ("grad_hist_1d", "grad_hist_2d")
-PLAUSIBLE = {"vitals": ("cost_share", "interval"), "throughput": ("samples_per_second", "memory")}
+PLAUSIBLE = {"vitals": ("cost_share", "memory"), "interval": ("interval",), "throughput": ("samples_per_second",)}
 INSTRUMENTS = (*READINGS, *HISTOGRAMS, *PLAUSIBLE)
 ESTIMATED = ("hess_trace", "tic_diag", "tic_trace")
 DIAGNOSED = (*READINGS["alpha_same"], *READINGS["alpha_next"])

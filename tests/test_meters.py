@@ -65,16 +65,94 @@ def test_without_the_library_there_is_no_power(monkeypatch):
     assert math.isnan(EnergyMeter(GPU).watts())
 
 
-def test_times_are_those_of_a_sliding_window():
-    times = Meters(torch.device("cpu"))
+class Times:
+    """A clock that is told how long each step takes."""
+
+    overlaps = False
+
+    def __init__(self):
+        self.seconds, self.laps = 0.0, []
+
+    def mark(self, lap):
+        self.laps.append((lap, self.seconds))
+
+    def durations(self):
+        laps, self.laps = self.laps, []
+        return laps
+
+    def waiting(self):
+        return ()
+
+
+@pytest.fixture
+def clock():
+    return Times()
+
+
+@pytest.fixture
+def times(clock):
+    found = Meters(torch.device("cpu"), clock)
+
+    def stepped(step, seconds, watching=0.0, kind=None, written=0.0):
+        clock.seconds = seconds
+        (spent,) = found.stepped(step, kind, watching, written)
+        return spent
+
+    found.took = stepped
+    return found
+
+
+def test_times_are_those_of_a_sliding_window(times):
     assert times.share == 0.0
     assert math.isnan(times.step_seconds)
-    for _ in range(300):
-        times.account(1.0, 3.0)
-    for _ in range(meters.WINDOW):
-        times.account(0.9, 0.1)
+    for step in range(300):
+        times.took(step, 4.0, 3.0)
+    assert times.share == pytest.approx(0.75)
+    for step in range(meters.SHARE_STEPS):
+        times.took(step, 1.0, 0.1)
     assert times.share == pytest.approx(0.1)
     assert times.step_seconds == pytest.approx(1.0)
+
+
+def test_a_tracked_step_costs_what_it_exceeds_the_usual_one_by(times):
+    for step in range(10):
+        times.took(step, 1.0)
+    assert times.took(10, 1.7, 0.5, "panel").cost == pytest.approx(0.7)
+    assert times.took(11, 2.9, 1.5, "diagnosis").cost == pytest.approx(1.9)  # each kind by itself
+
+
+def test_it_costs_no_less_than_what_the_host_saw(times):
+    for step in range(10):
+        times.took(step, 1.0)
+    assert times.took(10, 1.2, 0.5, "panel").cost == pytest.approx(0.5)
+
+
+def test_a_pause_is_neither_a_cost_nor_usual(times):
+    for step in range(60):
+        tracked = step % 3 == 0
+        paused = step in (30, 40, 41, 42)
+        spent = times.took(step, (1.6 if tracked else 1.0) + 100 * paused, 0.5 * tracked, "panel" if tracked else None)
+        assert spent.cost == pytest.approx(0.6 if tracked and step > 0 else 0.5 if tracked else 0.0)
+        assert spent.usual == pytest.approx(1.0 if step else 1.1)
+
+
+def test_where_every_step_is_tracked_the_host_is_all_there_is_to_go_by(times):
+    costs = [times.took(step, 1.7, 0.5, "panel") for step in range(20)]
+    assert all(spent.cost == pytest.approx(0.5) and spent.usual == pytest.approx(1.2) for spent in costs)
+
+
+def test_times_that_are_long_past_are_not_usual(times):
+    for step in range(32):
+        times.took(step, 1.0)
+    for step in range(32, 400):
+        spent = times.took(step, 11.0, 1.0, "panel")
+    assert (spent.cost, spent.usual) == (pytest.approx(1.0), pytest.approx(10.0))
+
+
+def test_what_other_threads_take_is_a_cost_of_the_step_that_it_is_noticed_in(times):
+    times.took(0, 1.0, written=0.25)
+    assert times.took(1, 1.0, 0.125, written=0.75).cost == pytest.approx(0.625)
+    assert times.took(2, 1.0, 0.125, written=0.75).cost == pytest.approx(0.125)
 
 
 def test_memory_is_what_the_process_holds():

@@ -16,7 +16,9 @@ from torch.utils._pytree import tree_leaves
 from cockpitlite.records import Call
 from cockpitlite.statistics import Unavailable, convolution, rule
 from cockpitlite.statistics.families import GENERIC, is_generic, rule_for
+from cockpitlite.statistics.products import Sizes
 from cockpitlite.statistics.rule import Rule, Scope
+from cockpitlite.statistics.survey import Asked
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # of torch's own speed
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
@@ -137,7 +139,17 @@ NORMALIZATIONS = [
     ),
     Case("instancenorm1d without a batch", lambda: nn.InstanceNorm1d(3, affine=True), [(3, 5)], samples=1),
 ]
-CASES = [*CONVOLUTIONS, *EMBEDDINGS, *NORMALIZATIONS]
+LINEAR = [
+    Case("linear", lambda: nn.Linear(7, 5), [(4, 7)]),
+    Case("linear, so wide that pairs of samples are less work", lambda: nn.Linear(40, 30), [(4, 40)]),
+    Case("linear without bias, called twice", lambda: nn.Linear(9, 8, bias=False), [(4, 9), (4, 9)]),
+    Case("linear of few rows", lambda: nn.Linear(12, 11), [(4, 2, 12)]),
+    Case("linear of many rows", lambda: nn.Linear(3, 4), [(4, 5, 6, 3)]),
+    Case("linear, one sample", lambda: nn.Linear(6, 5), [(1, 6)], samples=1),
+    Case("linear, rows of samples", lambda: nn.Linear(6, 5), [(8, 6)]),
+    Case("linear, batch second", lambda: nn.Linear(6, 5), [(3, 4, 6)], axis=1),
+]
+CASES = [*LINEAR, *CONVOLUTIONS, *EMBEDDINGS, *NORMALIZATIONS]
 
 
 # A case, recorded and worked out by hand ------------------------------------------------------------------------------
@@ -242,33 +254,59 @@ def assert_all_right(made: Recorded, tolerance: float, chosen: Sequence[int] | N
         assert_near(each, looked_at[name], tolerance)
     for name, each in asked.total(made.calls, names, scope).items():
         assert_near(each, made.twin[name].sum(0), tolerance)
-    for name, each in asked.moments(made.calls, names, scope).items():
-        assert_near(each, looked_at[name].square().sum(0), tolerance)
-    for name, each in asked.partial(made.calls, names, scope).items():
-        assert_near(each, looked_at[name].sum(0), tolerance)
-    assert_picked(made, looked_at, scope, tolerance)
     for some in (names, names[:1], names[-1:]):
-        assert_reduced(made, {name: looked_at[name] for name in some}, scope, tolerance)
+        for asked_for in QUESTIONS:
+            assert_surveyed(made, {name: looked_at[name] for name in some}, scope, tolerance, asked_for)
 
 
-def assert_picked(made: Recorded, looked_at: dict[str, Tensor], scope: Scope, tolerance: float) -> None:
+QUESTIONS = [
+    {"squares", "directions", "moments", "sums", "places"},
+    {"squares", "directions", "places"},
+    {"squares", "directions", "whole"},
+    {"directions"},
+    {"squares"},
+    {"moments"},
+    {"sums", "places"},
+]
+
+
+def assert_surveyed(
+    made: Recorded, looked_at: dict[str, Tensor], scope: Scope, tolerance: float, asked_for: set[str]
+) -> None:
+    """Ask for some things at once, and hold each of the answers against the twin."""
+    directions = {name: made.directions()[name] for name in looked_at}
+    if "whole" in asked_for:  # one of the directions is the sum of all contributions
+        directions = {
+            name: torch.cat([each[:1], made.twin[name].sum(0, keepdim=True).to(each.dtype), each[1:]])
+            for name, each in directions.items()
+        }
     positions = {name: torch.randint(each[0].numel(), (len(each), 9)) for name, each in looked_at.items()}
-    found = made.rule.picked(made.calls, positions, scope)
-    for name, each in looked_at.items():
-        assert_near(found[name], each.flatten(1).gather(1, positions[name]), tolerance)
-
-
-def assert_reduced(made: Recorded, looked_at: dict[str, Tensor], scope: Scope, tolerance: float) -> None:
-    directions = {name: each for name, each in made.directions().items() if name in looked_at}
+    asked = Asked(
+        list(looked_at),
+        squares="squares" in asked_for,
+        directions={name: list(each) for name, each in directions.items()} if "directions" in asked_for else {},
+        whole=1 if "whole" in asked_for else None,
+        moments="moments" in asked_for,
+        sums="sums" in asked_for,
+        places=positions if "places" in asked_for else {},
+    )
+    found = made.rule.survey(made.calls, asked, scope)
     flat = torch.cat([each.flatten(1) for each in looked_at.values()], 1)
-    along = torch.cat([directions[name].flatten(1) for name in looked_at], 1).double()
-    found = made.rule.reduce(made.calls, directions, scope, squares=True)
-    assert found.squared is not None
-    assert_near(found.squared, flat.square().sum(1), tolerance)
-    assert_near(found.projected, along @ flat.T, tolerance)
-    without = made.rule.reduce(made.calls, directions, scope, squares=False)
-    assert without.squared is None
-    assert_near(without.projected, along @ flat.T, tolerance)
+    along = torch.cat([each.flatten(1) for each in directions.values()], 1).double()
+    assert (found.squared is not None) == ("squares" in asked_for)
+    assert (found.projected is not None) == ("directions" in asked_for)
+    if found.squared is not None:
+        assert_near(found.squared, flat.square().sum(1), tolerance)
+    if found.projected is not None:
+        assert_near(found.projected, along @ flat.T, tolerance)
+    for wanted, answers, right in (
+        ("moments", found.moments, lambda name: looked_at[name].square().sum(0)),
+        ("sums", found.sums, lambda name: looked_at[name].sum(0)),
+        ("places", found.picked, lambda name: looked_at[name].flatten(1).gather(1, positions[name])),
+    ):
+        assert set(answers) == (set(looked_at) if wanted in asked_for else set())
+        for name, each in answers.items():
+            assert_near(each, right(name), tolerance)
 
 
 # Every family ---------------------------------------------------------------------------------------------------------
@@ -297,15 +335,17 @@ def test_the_state_of_a_layer_is_left_alone(case):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_few_samples_at_a_time(case, monkeypatch):
     monkeypatch.setattr(rule, "CHUNK", 1)
+    monkeypatch.setattr(rule, "CACHED", 1)
     assert_all_right(recorded(case), 1e-10)
 
 
 @pytest.mark.parametrize("built", [True, False], ids=["built", "unbuilt"])
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
 def test_both_ways_through_a_convolution(case, built, monkeypatch):
-    monkeypatch.setattr(convolution, "_few_places", lambda calls, samples: not built)
+    monkeypatch.setattr(Sizes, "better_built", lambda sizes, asked: built or asked.moments)
     assert_all_right(recorded(case), 1e-10)
     monkeypatch.setattr(rule, "CHUNK", 1)
+    monkeypatch.setattr(rule, "CACHED", 1)
     assert_all_right(recorded(case), 1e-10)
 
 
@@ -315,9 +355,10 @@ def test_a_convolution_with_few_places_is_never_built(monkeypatch):
 
     few, many = (recorded(case) for case in (CONVOLUTIONS[1], CONVOLUTIONS[0]))
     monkeypatch.setattr(convolution.ConvolutionRule, "contributions", built)
-    few.rule.reduce(few.calls, few.directions(), few.scope(), True)
+    norms = Asked(["weight"], squares=True)
+    few.rule.survey(few.calls, norms, few.scope())
     with pytest.raises(AssertionError, match="built"):
-        many.rule.reduce(many.calls, many.directions(), many.scope(), True)
+        many.rule.survey(many.calls, norms, many.scope())
 
 
 # Shapes ---------------------------------------------------------------------------------------------------------------
@@ -351,7 +392,7 @@ def convolutions(draw) -> Case:
 @given(convolutions(), st.booleans())
 def test_convolutions_of_every_geometry(case, built):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolution, "_few_places", lambda calls, samples: not built)
+        patch.setattr(Sizes, "better_built", lambda sizes, asked: built)
         assert_all_right(recorded(case), 1e-9)
 
 
@@ -391,12 +432,11 @@ def test_no_table_is_built_for_a_sample():
     made = recorded(Case("large", lambda: nn.Embedding(500, 8), [(4, 6)]))
     directions, positions = made.directions(), {"weight": torch.randint(4000, (4, 10))}
     with LargestMade() as seen:
-        made.rule.reduce(made.calls, directions, made.scope(), True)
-        made.rule.picked(made.calls, positions, made.scope())
+        asked = Asked(["weight"], squares=True, directions={"weight": list(directions["weight"])}, places=positions)
+        made.rule.survey(made.calls, asked, made.scope())
     assert seen.elements < 500 * 8
     with LargestMade() as seen:
-        made.rule.moments(made.calls, ["weight"], made.scope())
-        made.rule.partial(made.calls, ["weight"], made.scope())
+        made.rule.survey(made.calls, Asked(["weight"], moments=True, sums=True), made.scope())
     assert seen.elements == 500 * 8
     with LargestMade() as seen:
         made.rule.contributions(made.calls, ["weight"], made.scope())
@@ -457,7 +497,7 @@ def test_sums_of_half_precision_gradients_are_taken_in_single(module):
     loud = [
         call(one.module, halved(one.args[0]), 200 * one.gradients[0].half(), one.samples or 0) for one in made.calls
     ]
-    found = made.rule.reduce(loud, made.directions(), made.scope(), True)
+    found = made.rule.survey(loud, Asked(list(made.twin), squares=True), made.scope())
     right = sum(each.flatten(1).square().sum(1) for each in made.twin.values()) * 200**2
     assert right.max() > torch.finfo(torch.float16).max
     assert found.squared is not None

@@ -146,8 +146,8 @@ def test_histograms_give_every_tensor_its_share_of_the_total(watch):
     numbers = sum(parameter.numel() for parameter in model.parameters())
     for step in range(6):
         total, _ = run.histogram("grad_hist_1d", step)
-        assert 2**16 * 0.9 < total.sum() < 2**16 * 1.1
+        assert 2**14 * 0.9 < total.sum() < 2**14 * 1.1
         of_each = {name: run.histogram("grad_hist_1d", step, name)[0].sum() for name, _ in model.named_parameters()}
         assert all(count > 0 for count in of_each.values())
         extra = sum(of_each.values()) - total.sum()
-        assert extra > 0.9 * 64 * (len(names) - 60 * 6 * 2**16 / (64 * numbers) - 2)  # counted for themselves alone
+        assert extra > 0.9 * 64 * (len(names) - 60 * 6 * 2**14 / (64 * numbers) - 2)  # counted for themselves alone

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cockpitlite import Panel, RunFileError, load, store
-from cockpitlite.store import VERSION, Histogram, RunWriter, find_runs
+from cockpitlite.store import VERSION, Column, Histogram, RunWriter, find_runs
 
 # A new file for each example, in the folder of the test.
 many_files = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -97,6 +97,92 @@ class TestRoundTrips:
         assert sorted(names) == sorted({name for _, row in kept for name in row})
         expected = [[row.get(name, math.nan) for name in names] for _, row in kept]
         np.testing.assert_array_equal(values, np.array(expected).reshape(len(kept), len(names)))
+
+    @many_files
+    @given(
+        rows=st.lists(
+            st.dictionaries(
+                any_name, st.tuples(any_float, st.none() | st.dictionaries(any_name, any_float, max_size=3))
+            ),
+            max_size=5,
+        ),
+        since=st.none() | st.integers(0, 5),
+    )
+    def test_frames_come_back_as_the_readings_they_hold(self, fresh, rows, since):
+        """Whatever readings a step has, as if each of them had been put by itself."""
+        paths = fresh(), fresh()
+        framed, single = map(RunWriter, paths)
+        for step, row in enumerate(rows):
+            columns = [Column(name, None if layers is None else tuple(layers)) for name, (_, layers) in row.items()]
+            numbers = [[total, *(layers or {}).values()] for total, layers in row.values()]
+            framed.frame(step, columns, np.array([number for part in numbers for number in part]))
+            for name, (total, layers) in row.items():
+                single.reading(name, step, total)
+                if layers is not None:
+                    single.layers(name, step, list(layers), np.array(list(layers.values())))
+        assert framed.last_step == single.last_step
+        framed.close()
+        single.close()
+        found, right = map(load, paths)
+        assert found.names() == right.names()
+        assert found.last_step == right.last_step
+        for name in right.names():
+            for one, other in zip(found.series(name, since), right.series(name, since), strict=True):
+                np.testing.assert_array_equal(one, other)
+                assert one.dtype == other.dtype
+            try:
+                steps, layers, values = right.layers(name, since)
+            except KeyError:
+                with pytest.raises(KeyError):
+                    found.layers(name, since)
+                continue
+            assert sorted(found.layers(name, since)[1]) == sorted(layers)
+            np.testing.assert_array_equal(found.layers(name, since)[0], steps)
+            order = [found.layers(name, since)[1].index(layer) for layer in layers]
+            np.testing.assert_array_equal(found.layers(name, since)[2][:, order], values)
+
+    def test_a_reading_may_stand_in_frames_and_by_itself(self, path):
+        writer = RunWriter(path)
+        writer.readings("loss", [(0, 1.0), (2, 3.0), (4, 5.0)])
+        writer.frame(1, [Column("loss"), Column("norm", ("a",))], np.array([2.0, 7.0, 8.0]))
+        writer.frame(3, [Column("norm", ("b",)), Column("loss")], np.array([9.0, 10.0, 4.0]))
+        writer.close()
+        run = load(path)
+        assert [part.tolist() for part in run.series("loss")] == [[0, 1, 2, 3, 4], [1.0, 2.0, 3.0, 4.0, 5.0]]
+        assert [part.tolist() for part in run.series("loss", since=3)] == [[3, 4], [4.0, 5.0]]
+        np.testing.assert_array_equal(run.layers("norm")[2], [[8.0, math.nan], [math.nan, 10.0]])
+
+    def test_a_frame_must_have_a_number_for_every_place(self, path):
+        writer = RunWriter(path)
+        with pytest.raises(ValueError, match="step 3 has 2 numbers"):
+            writer.frame(3, [Column("norm", ("a", "b"))], np.zeros(2))
+        writer.close()
+
+    def test_a_frame_that_was_rolled_back_leaves_no_trace(self, path):
+        writer = RunWriter(path)
+        writer.frame(0, [Column("loss")], np.zeros(1))
+        writer.rollback()
+        writer.frame(1, [Column("loss")], np.ones(1))
+        writer.close()
+        assert load(path).series("loss")[0].tolist() == [1]
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            ("frame", '"values"', b"odd"),
+            ("frame_layout", "columns", "[[1, 2"),
+            ("frame_layout", "columns", "[[1, null, 5]]"),
+            ("frame_layout", "columns", "[7]"),
+        ],
+    )
+    def test_a_damaged_frame_is_named_as_such(self, path, damage):
+        writer = RunWriter(path)
+        writer.frame(0, [Column("norm", ("a", "b"))], np.zeros(3))
+        writer.close()
+        table, column, value = damage
+        spoiled(path, f"UPDATE {table} SET {column} = ?", value)
+        with pytest.raises(RunFileError, match="a damaged frame"):
+            load(path).layers("norm")
 
     @many_files
     @given(data=st.data(), shape=st.lists(st.integers(1, 5), min_size=1, max_size=2), layer=st.none() | st.just("0.a"))
@@ -732,6 +818,40 @@ class TestSpelledHistograms:
         spoiled(old, f"UPDATE histogram SET {damage[0]} = ?", damage[1])
         with pytest.raises(RunFileError, match=r"a damaged histogram"):
             load(old)
+
+
+def test_a_file_from_before_the_frames_is_read_and_goes_on(path):
+    db = sqlite3.connect(path)
+    for migration in store.MIGRATIONS[:2]:
+        migration(db)
+    db.execute("INSERT INTO name VALUES (1, 'loss')")
+    db.execute("INSERT INTO reading VALUES (1, 0, 0.5)")
+    db.execute(f"PRAGMA application_id = {store.APPLICATION_ID}")
+    db.execute("PRAGMA user_version = 2")
+    db.commit()
+    db.close()
+    before = path.read_bytes()
+    assert load(path).series("loss")[1].tolist() == [0.5]
+    assert path.read_bytes() == before
+    writer = RunWriter(path, resume=True)
+    writer.frame(1, [Column("loss")], np.array([0.25]))
+    writer.close()
+    assert load(path).series("loss")[1].tolist() == [0.5, 0.25]
+
+
+def test_one_process_at_a_time_writes(path):
+    first = RunWriter(path)
+    other = sqlite3.connect(path)
+    other.execute("BEGIN IMMEDIATE")
+    first._db.execute("PRAGMA busy_timeout = 1")
+    assert not first.begin()
+    other.rollback()
+    assert first.begin()
+    assert first.begin()  # it is already
+    first.reading("loss", 0, 1.0)
+    first.close()
+    other.close()
+    assert load(path).last_step == 0
 
 
 KILLED = """

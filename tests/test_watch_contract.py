@@ -29,6 +29,7 @@ from torch.optim.lr_scheduler import StepLR
 from twins import PER_SAMPLE, READINGS, Setting
 
 import cockpitlite
+from cockpitlite import attach
 from cockpitlite.instrument import Instrument
 from cockpitlite.statistics import MeanGradient, PerSampleNorms
 
@@ -648,6 +649,18 @@ def test_a_listener_that_raises_does_not_stop_training(watch):
         steps(model, optimizer, 60)
         run = land(optimizer)
     assert at(run, "loss") == [*range(60)]
+
+
+@pytest.mark.parametrize(("resting", "diagnoses"), [(0.0, 11), (1e9, 1)])
+def test_the_diagnosis_rests_in_proportion_to_what_it_takes(watch, monkeypatch, resting, diagnoses):
+    made = []
+    monkeypatch.setattr(attach, "RESTING", resting)
+    monkeypatch.setattr(attach, "diagnose", lambda run: made.append(run) or [])
+    model, optimizer = start(watch, on_finding=print)
+    for _ in range(120):
+        steps(model, optimizer, 1)
+        optimizer.cockpit._recorder.flush()
+    assert len(made) == diagnoses
 
 
 def test_a_pause_leaves_a_gap_and_no_bridge_over_it(watch):

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cockpitlite.losses import has_shared_term
 from cockpitlite.records import Backward, Call
 from cockpitlite.replay import bare
+from cockpitlite.statistics.added import AddedRule
 from cockpitlite.statistics.families import GENERIC, is_generic, rule_for
-from cockpitlite.statistics.rule import Reduced, Rule, Scope, joined, reduce_contributions
+from cockpitlite.statistics.rule import Rule, Scope
 from cockpitlite.statistics.step import Step, Unavailable
+from cockpitlite.statistics.survey import Asked, Found, side_by_side, surveyed
 from cockpitlite.statistics.whole import WholeRule
 
-Directions = Sequence[Sequence[Tensor]]  # [direction][parameter]
 ByParameter = dict[int, Tensor]  # by position among the watched parameters
 
 
@@ -27,10 +27,6 @@ class Share:
     rule: Rule
     calls: Sequence[Call]
     parameters: Mapping[str, int]  # name inside the module -> position among the watched parameters
-
-    def named(self, chosen: Mapping[int, Tensor]) -> dict[str, Tensor]:
-        """Return what is given by position under the names that the module knows."""
-        return {name: chosen[index] for name, index in self.parameters.items() if index in chosen}
 
     def placed(self, found: Mapping[str, Tensor]) -> ByParameter:
         """Return what is given by name under the positions."""
@@ -53,6 +49,7 @@ class Account:
     alone: Sequence[Share]
     together: Sequence[Share]
     scale: Tensor | None
+    sizes: Sequence[int]  # of all watched parameters
 
     @classmethod
     def of(cls, step: Step, backward: Backward, chosen: Tensor | None) -> Account:
@@ -69,41 +66,26 @@ class Account:
             [part for share in shares if (part := share.part(tied, among=False)) is not None],
             [part for share in shares if (part := share.part(tied, among=True)) is not None],
             backward.scale,
+            [start.numel() for start in step.start],
         )
 
-    def reduced(self, directions: Directions, squares: bool) -> Reduced:
-        """Return squared norms and projections of c_n over all parameters."""
-        parts = []
-        for share in self.alone:
-            along = {name: torch.stack([d[index] for d in directions]) for name, index in share.parameters.items()}
-            parts.append(share.rule.reduce(share.calls, along, self.scope, squares))
+    def survey(self, asked: Asked[int]) -> Found[int]:
+        """Answer what is asked of c_n; parameters are told by position."""
+        parts = [
+            share.rule.survey(share.calls, asked.of(share.parameters), self.scope).renamed(share.parameters)
+            for share in self.alone
+        ]
         if self.together:
-            parts.append(joined([self._reduced_tied(each, directions, squares) for _, each in self._tied()]))
+            tied = [surveyed(built, asked.among(part)) for part, built in self._tied()]
+            parts.append(side_by_side(tied))
         if not parts:
             raise Unavailable("no gradient reached any module of the model")
         whole = sum(parts[1:], parts[0])
-        if self.scale is None:
-            return whole
-        squared = None if whole.squared is None else whole.squared / self.scale**2
-        return Reduced(squared, whole.projected / self.scale)
+        return whole if self.scale is None else whole.unscaled(self.scale)
 
     def moments(self) -> ByParameter:
         """Return Σ c_n² of each parameter, elementwise, over the samples looked at."""
-        found: ByParameter = {}
-        for share in self.alone:
-            found |= share.placed(share.rule.moments(share.calls, list(share.parameters), self.scope))
-        for _, each in self._tied():
-            _add(found, {index: built.square().sum(0) for index, built in each.items()})
-        return self._unscaled(found, 2)
-
-    def partial(self) -> ByParameter:
-        """Return Σ c_n of each parameter over the samples looked at."""
-        found: ByParameter = {}
-        for share in self.alone:
-            found |= share.placed(share.rule.partial(share.calls, list(share.parameters), self.scope))
-        for _, each in self._tied():
-            _add(found, {index: built.sum(0) for index, built in each.items()})
-        return self._unscaled(found)
+        return self.survey(Asked(self.parameters, moments=True)).moments
 
     def totals(self) -> ByParameter:
         """Return Σ c_n of each parameter over all samples."""
@@ -112,21 +94,10 @@ class Account:
             _add(found, share.placed(share.rule.total(share.calls, list(share.parameters), self.scope)))
         return self._unscaled(found)
 
-    def picked(self, positions: Mapping[int, Tensor]) -> ByParameter:
-        """Return single elements of c_n, ``[K, pick]``, at flat ``positions`` (``[K, pick]``) of each parameter."""
-        found: ByParameter = {}
-        for share in self.alone:
-            found |= share.placed(share.rule.picked(share.calls, share.named(positions), self.scope))
-        if self.together:
-            parts = [
-                {
-                    index: built.reshape(len(built), -1).gather(1, positions[index][part])
-                    for index, built in each.items()
-                }
-                for part, each in self._tied()
-            ]
-            found |= {index: torch.cat([part[index] for part in parts]) for index in parts[0]}
-        return self._unscaled(found)
+    @property
+    def parameters(self) -> list[int]:
+        """The positions of the parameters that a gradient reached."""
+        return list({index: 0 for share in (*self.alone, *self.together) for index in share.parameters.values()})
 
     def built(self) -> Iterator[ByParameter]:
         """Yield c_n of some parameters and some samples at a time, ``[sample, *parameter]``; together they are all."""
@@ -141,31 +112,17 @@ class Account:
         if not self.together:
             return
         size = sum(
-            share.rule.transient(share.calls) + sum(self._numbers(share, name) for name in share.parameters)
+            share.rule.transient(share.calls) + sum(self.sizes[index] for index in share.parameters.values())
             for share in self.together
         )
-        begin = 0
-        for part in self.scope.parts(size):
-            end = begin + len(part.indices)
+        for place, part in self.scope.parts(size):
             built: ByParameter = {}
             for share in self.together:
                 _add(built, share.placed(share.rule.contributions(share.calls, list(share.parameters), part)))
-            yield slice(begin, end), built
-            begin = end
+            yield place, built
 
-    @staticmethod
-    def _numbers(share: Share, name: str) -> int:
-        return dict(share.calls[0].module.named_parameters(remove_duplicate=False))[name].numel()
-
-    @staticmethod
-    def _reduced_tied(each: ByParameter, directions: Directions, squares: bool) -> Reduced:
-        along = {str(index): torch.stack([d[index] for d in directions]) for index in each}
-        return reduce_contributions({str(index): built for index, built in each.items()}, along, squares)
-
-    def _unscaled(self, found: ByParameter, power: int = 1) -> ByParameter:
-        if self.scale is None:
-            return found
-        return {index: value / self.scale**power for index, value in found.items()}
+    def _unscaled(self, found: ByParameter) -> ByParameter:
+        return found if self.scale is None else {index: value / self.scale for index, value in found.items()}
 
 
 def accounts(step: Step, *, every: bool = False) -> list[Account]:
@@ -184,13 +141,6 @@ def sums(step: Step) -> list[Tensor]:
     return [total[index] for index in range(len(step.gradient))]
 
 
-def shared_part(step: Step) -> list[Tensor] | None:
-    """Return what of the gradient flows through no sample, where the loss has such a term; unsigned, per parameter."""
-    if not any(has_shared_term(backward) for backward in step.backwards):
-        return None
-    return [g * sign - found for g, sign, found in zip(step.gradient, step.signs, sums(step), strict=True)]
-
-
 def _add(total: ByParameter, more: Mapping[int, Tensor]) -> None:
     for index, value in more.items():
         total[index] = total[index] + value if index in total else value
@@ -199,6 +149,12 @@ def _add(total: ByParameter, more: Mapping[int, Tensor]) -> None:
 def _shares(step: Step, backward: Backward) -> list[Share]:
     """Divide the parameters that got a gradient among the calls it came through."""
     positions = {id(parameter): index for index, parameter in enumerate(step.parameters) if not step.missing[index]}
+    added = {
+        index: backward.spread[identity]
+        for identity, index in positions.items()
+        if identity in backward.spread and index not in step.foreign
+    }
+    positions = {identity: index for identity, index in positions.items() if index not in added}
     own = {identity: index for identity, index in positions.items() if index not in step.foreign}
     calls: dict[nn.Module, list[Call]] = {}
     for call in backward.calls:
@@ -214,6 +170,7 @@ def _shares(step: Step, backward: Backward) -> list[Share]:
         else:
             owned[nearest[0]][nearest[1]] = index
     shares = [Share(_rule_of(module, names), calls[module], names) for module, names in owned.items() if names]
+    shares += [Share(AddedRule({"": each}), [], {"": index}) for index, each in added.items()]
     root = [call for call in backward.calls if far and call.module is bare(backward.forwards[0].root)]
     return shares if not far else [*shares, Share(WholeRule(step, backward, far), root, far)]
 

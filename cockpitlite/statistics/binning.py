@@ -42,58 +42,72 @@ class Tally:
 
     def __init__(self, layers: int, edges: Sequence[Tensor]) -> None:
         self.edges = tuple(edges)
-        self.shape = [len(axis) - 1 for axis in self.edges]
-        self._bins = math.prod(self.shape)
-        device = self.edges[0].device
-        self._counts = torch.zeros(layers, self._bins + 2, dtype=torch.int64, device=device)
-        self._total = torch.zeros(self._bins + 2, dtype=torch.int64, device=device)
+        self._bounds = [torch.cat([axis[:-1], torch.nextafter(axis[-1:], axis[-1:] + 1)]) for axis in edges]
+        self._shape = [len(axis) + 1 for axis in edges]  # a cell for each bin and one for what lies beyond each end
+        self._cells = math.prod(self._shape)
+        self._counts = torch.zeros(layers, 2, self._cells + 1, dtype=torch.int64, device=edges[0].device)
         self._taken = 0
 
-    def add(self, layer: int, values: Sequence[Tensor], in_total: bool = True) -> None:
-        """Count elements, given by one value per axis, each ``[element]``; for the total too, if they stand for it.
+    def add(self, runs: Sequence[tuple[int, int, bool]], values: Sequence[Tensor]) -> None:
+        """Count elements, given by one value per axis, each ``[element]``; a bin holds its lower edge, the last both.
 
-        A bin holds its lower edge, the last one both.
+        ``runs`` tell whose they are, one after another: layer, number, and whether they stand for the total too.
         """
-        place = torch.zeros_like(values[0], dtype=torch.int64)
-        inside = finite = torch.ones_like(values[0], dtype=torch.bool)
-        for each, edges in zip(values, self.edges, strict=True):
-            value = at_least_float32(each).to(edges.dtype)
-            bins = len(edges) - 1
-            found = torch.bucketize(value.contiguous(), edges, right=True) - 1
-            found = torch.where(value == edges[-1], bins - 1, found)
-            inside = inside & (found >= 0) & (found < bins)
-            finite = finite & value.isfinite()
-            place = place * bins + found
-        place = torch.where(finite, torch.where(inside, place, self._bins), self._bins + 1)
-        counts = torch.zeros_like(self._total).scatter_add_(0, place, torch.ones_like(place))
-        self._counts[layer] += counts
-        if in_total:
-            self._total += counts
-            self._taken += place.numel()
+        place: Tensor | None = None
+        finite: Tensor | None = None
+        for each, bounds in zip(values, self._bounds, strict=True):
+            value = at_least_float32(each).to(bounds.dtype)
+            found, whole = torch.bucketize(value, bounds, right=True), value.isfinite()
+            place = found if place is None else place * (len(bounds) + 1) + found
+            finite = whole if finite is None else finite & whole
+        assert place is not None and finite is not None
+        place = torch.where(finite, place, self._cells) + self._rows(runs) * (self._cells + 1)
+        self._counts.view(-1).scatter_add_(0, place, torch.ones_like(place))
+        self._taken += sum(number for _, number, in_total in runs if in_total)
+
+    def _rows(self, runs: Sequence[tuple[int, int, bool]]) -> Tensor:
+        """Return which row of the counts each element belongs to."""
+        device = self._counts.device
+        rows = torch.tensor([2 * layer + (not in_total) for layer, _, in_total in runs])
+        numbers = torch.tensor([number for _, number, _ in runs])
+        size = sum(number for _, number, _ in runs)
+        placed = [part.to(device, non_blocking=True) for part in (rows, numbers)]
+        return torch.repeat_interleave(*placed, output_size=size)
 
     @property
     def counts(self) -> Tensor:
         """Counts between the edges, ``[layer, A]`` or ``[layer, A, B]``."""
-        return self._counts[:, : self._bins].unflatten(1, self.shape)
+        return self._inside(self._counts.sum(1))
 
     @property
     def total(self) -> Tensor:
         """Counts of all together, ``[A]`` or ``[A, B]``."""
-        return self._total[: self._bins].view(self.shape)
+        return self._inside(self._total)
 
     @property
     def outside(self) -> Tensor:
         """How many finite elements lie beyond the edges."""
-        return self._total[self._bins]
+        return self._total[:-1].sum() - self.total.sum()
 
     @property
     def nonfinite(self) -> Tensor:
         """How many elements are NaN or infinite."""
-        return self._total[self._bins + 1]
+        return self._total[-1]
+
+    @property
+    def _total(self) -> Tensor:
+        return self._counts[:, 0].sum(0)
+
+    def _inside(self, counts: Tensor) -> Tensor:
+        """Return the counts of the bins, ``[..., A]`` or ``[..., A, B]``, of those of all cells."""
+        inner = counts[..., :-1].unflatten(-1, self._shape)
+        for axis in range(len(self._shape)):
+            inner = inner.narrow(axis - len(self._shape), 1, self._shape[axis] - 2)
+        return inner
 
     def error(self, number: int) -> Tensor | float:
         """Return the largest standard error of a bin's share of ``number`` elements; 0 where all were counted."""
         if self._taken >= number:
             return 0.0
-        shares = self._total.to(self.edges[0].dtype) / self._taken
+        shares = self.total.to(self.edges[0].dtype) / self._taken
         return (shares * (1 - shares) / self._taken).sqrt().max()

@@ -7,7 +7,7 @@ input and the windows are the output gradient's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,16 +19,9 @@ from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 from cockpitlite.precision import at_least_float32
 from cockpitlite.records import Call
 from cockpitlite.statistics.layout import rows_of, with_batch_axis
-from cockpitlite.statistics.rule import (
-    Reduced,
-    Rule,
-    Scope,
-    add,
-    checked_input,
-    joined,
-    output_gradient,
-    reduce_contributions,
-)
+from cockpitlite.statistics.products import Sizes
+from cockpitlite.statistics.rule import Rule, Scope, add, cache_sized, checked_input, output_gradient
+from cockpitlite.statistics.survey import Asked, Found, side_by_side, surveyed
 
 _WEIGHT_GRADIENTS: dict[int, Callable[..., Tensor]] = {1: conv1d_weight, 2: conv2d_weight, 3: conv3d_weight}
 
@@ -36,25 +29,33 @@ _WEIGHT_GRADIENTS: dict[int, Callable[..., Tensor]] = {1: conv1d_weight, 2: conv
 class ConvolutionRule(Rule):
     """nn.Conv1d to nn.Conv3d and nn.ConvTranspose1d to nn.ConvTranspose3d, with all their options."""
 
-    def reduce(self, calls: Sequence[Call], directions: Mapping[str, Tensor], scope: Scope, squares: bool) -> Reduced:
-        """Return norms and projections by the cheaper of two ways: with the weight gradients built, or without."""
-        if "weight" not in directions or not _few_places(calls, scope.samples):
-            return super().reduce(calls, directions, scope, squares)
-        parts = scope.parts(_size_unbuilt(calls, scope.samples, len(directions["weight"])))
-        return joined([_reduced_unbuilt(calls, directions, part, squares) for part in parts])
+    def survey(self, calls: Sequence[Call], asked: Asked[str], scope: Scope) -> Found[str]:
+        """Answer from the places of field and windows where they are few, else from the weight gradients they build."""
+        if "weight" not in asked.names or asked.moments or _sizes(calls, scope.samples).better_built(asked):
+            return super().survey(calls, asked, scope)
+        size, most = _size_unbuilt(calls, scope.samples, asked.count), self.most(output_gradient(calls[0]).device)
+        return side_by_side([_unbuilt(calls, asked.among(place), part) for place, part in scope.parts(size, most)])
 
     def contributions(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return the weight gradient of each sample, batched over samples."""
         total: dict[str, Tensor] = {}
-        few = _few_places(calls, scope.samples)
         for call in calls:
             made = _Correlation.of(call, scope.samples, scope.chosen)
             if "weight" in names:
-                weight = made.weight_from_windows() if few else made.weight_of_each()
-                add(total, "weight", at_least_float32(weight))
+                add(total, "weight", at_least_float32(made.weight_of_each()))
             if "bias" in names:
                 add(total, "bias", made.bias_of_each())
         return total
+
+    def transient(self, calls: Sequence[Call]) -> int:
+        """Return the size of a sample's windows."""
+        module: Any = calls[0].module
+        samples = calls[0].samples or 1
+        return int(max(_places([call], samples) for call in calls) * module.weight[0].numel() * module.groups)
+
+    def most(self, device: torch.device) -> int:
+        """Return what a cache holds: what is built is read again at once."""
+        return cache_sized(device)
 
     def total(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return the weight gradient of the whole batch."""
@@ -78,7 +79,7 @@ class _Correlation:
     gradient: Tensor
 
     @classmethod
-    def of(cls, call: Call, samples: int, chosen: Tensor | None) -> _Correlation:
+    def of(cls, call: Call, samples: int, chosen: Tensor | slice | None) -> _Correlation:
         """Pad what the kernel slides over, so that it has a window for each place of the field."""
         module: Any = call.module
         gradient = output_gradient(call)
@@ -90,16 +91,7 @@ class _Correlation:
         return cls(module, _padded(x, module._reversed_padding_repeated_twice, mode), g, g)
 
     def weight_of_each(self) -> Tensor:
-        """Return the weight gradient of each sample."""
-
-        def of_one(image: Tensor, field: Tensor) -> Tensor:
-            return self._weight(image[None], field[None])
-
-        each: Tensor = torch.func.vmap(of_one)(self.image.flatten(0, 1), self.field.flatten(0, 1))
-        return each.unflatten(0, self.field.shape[:2]).sum(1)
-
-    def weight_from_windows(self) -> Tensor:
-        """Return the same by a matrix product, which is faster where the windows are smaller than the result."""
+        """Return the weight gradient of each sample, by a product with its windows."""
         return (self.places() @ self.windows().mT).reshape(len(self.field), *self.module.weight.shape)
 
     def weight(self) -> Tensor:
@@ -130,7 +122,7 @@ class _Correlation:
         return self.field.transpose(1, 2).flatten(2).unflatten(1, (self.module.groups, -1))
 
 
-def _rows(call: Call, tensor: Tensor, samples: int, chosen: Tensor | None) -> Tensor:
+def _rows(call: Call, tensor: Tensor, samples: int, chosen: Tensor | slice | None) -> Tensor:
     """Return ``[sample, row, channel, ...]``; a single sample may have come without an axis of the batch."""
     module: Any = call.module
     unbatched = len(module.kernel_size) + 1
@@ -159,39 +151,58 @@ def _transposed_padding(module: Any, x: Tensor, g: Tensor) -> list[int]:
     return padding
 
 
-def _shape(calls: Sequence[Call], samples: int) -> tuple[int, int, int]:
-    """Return the rows and columns of a group's weight gradient, and how many places of a sample it is a sum over."""
+def _places(calls: Sequence[Call], samples: int) -> int:
+    """Return how many places of a sample its weight gradient is a sum over."""
     module: Any = calls[0].module
-    height, width = module.weight.shape[0] // module.groups, module.weight[0].numel()
     fields = [checked_input(call) if module.transposed else output_gradient(call) for call in calls]
-    return height, width, sum(field.numel() for field in fields) // (samples * module.weight.shape[0])
+    return sum(field.numel() for field in fields) // (samples * module.weight.shape[0])
 
 
-def _few_places(calls: Sequence[Call], samples: int) -> bool:
-    """Whether products between the places are fewer than the elements of the weight gradient that they stand for."""
-    height, width, places = _shape(calls, samples)
-    return places * (height + width) <= height * width
+def _sizes(calls: Sequence[Call], samples: int) -> Sizes:
+    """Return the sizes of a group's weight gradient."""
+    module: Any = calls[0].module
+    return Sizes(module.weight.shape[0] // module.groups, module.weight[0].numel(), _places(calls, samples))
 
 
 def _size_unbuilt(calls: Sequence[Call], samples: int, directions: int) -> int:
     """Return how many numbers a sample takes: its windows, their images by the directions, and two Gram matrices."""
     module: Any = calls[0].module
-    height, width, places = _shape(calls, samples)
-    return int(module.groups * places * (width + (directions + 1) * height + 2 * places))
+    sizes = _sizes(calls, samples)
+    each = sizes.width + (directions + 1) * sizes.height + 2 * sizes.places
+    return int(module.groups * sizes.places * each)
 
 
-def _reduced_unbuilt(calls: Sequence[Call], directions: Mapping[str, Tensor], scope: Scope, squares: bool) -> Reduced:
-    """Return ‖Σ f wᵀ‖² by the Gram matrices of fields and windows, and projections Σ fᵀ V w."""
+def _unbuilt(calls: Sequence[Call], asked: Asked[str], scope: Scope) -> Found[str]:
+    """Return ‖Σ f wᵀ‖² by the Gram matrices of fields and windows, projections Σ fᵀ V w, and single elements."""
     made = [_Correlation.of(call, scope.samples, scope.chosen) for call in calls]
     windows = at_least_float32(torch.cat([each.windows() for each in made], 3))
     field = at_least_float32(torch.cat([each.places() for each in made], 3))
-    groups, height = field.shape[1:3]
-    along = directions["weight"].to(field.dtype).reshape(-1, groups, height, windows.shape[2]).transpose(0, 1)
-    images = (along.flatten(1, 2) @ windows).unflatten(2, (-1, height))  # [sample, group, direction, channel, place]
-    projected = torch.einsum("ngrcp,ngcp->rn", images, field)
-    squared = ((windows.mT @ windows) * (field.mT @ field)).sum((1, 2, 3)) if squares else None
-    reduced = Reduced(squared, projected)
-    if "bias" in directions:
+    found: Found[str] = Found()
+    if asked.squares:
+        found.squared = ((windows.mT @ windows) * (field.mT @ field)).sum((1, 2, 3))
+    if asked.count:
+        groups, height = field.shape[1:3]
+        along = torch.stack([direction.to(field.dtype) for direction in asked.directions["weight"]])
+        along = along.reshape(-1, groups, height, windows.shape[2]).transpose(0, 1)
+        images = (along.flatten(1, 2) @ windows).unflatten(
+            2, (-1, height)
+        )  # [sample, group, direction, channel, place]
+        found.projected = torch.einsum("ngrcp,ngcp->rn", images, field)
+    if "weight" in asked.places:
+        found.picked["weight"] = _elements(field, windows, asked.places["weight"])
+    if asked.sums:
+        module: Any = calls[0].module
+        found.sums["weight"] = torch.einsum("ngcp,ngwp->gcw", field, windows).reshape(module.weight.shape)
+    if "bias" in asked.names:
         bias = sum((each.bias_of_each() for each in made[1:]), made[0].bias_of_each())
-        reduced = reduced + reduce_contributions({"bias": bias}, {"bias": directions["bias"]}, squares)
-    return reduced
+        found = found + surveyed({"bias": bias}, asked.only("bias"))
+    return found
+
+
+def _elements(field: Tensor, windows: Tensor, positions: Tensor) -> Tensor:
+    """Return elements of the weight gradients at flat positions, ``[sample, pick]``."""
+    height, width = field.shape[2], windows.shape[2]
+    channel = torch.div(positions, width, rounding_mode="floor")
+    row = torch.div(channel, height, rounding_mode="floor") * width + positions.remainder(width)
+    sample = torch.arange(len(positions), device=positions.device)[:, None]
+    return (field.flatten(1, 2)[sample, channel] * windows.flatten(1, 2)[sample, row]).sum(2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,8 @@ from torch.nn import functional
 from cockpitlite.precision import at_least_float32
 from cockpitlite.records import Call
 from cockpitlite.statistics.layout import rows_of
-from cockpitlite.statistics.rule import Reduced, Rule, Scope, checked_input, output_gradient
+from cockpitlite.statistics.rule import Rule, Scope, checked_input, output_gradient
+from cockpitlite.statistics.survey import Asked, Found
 
 
 class EmbeddingRule(Rule):
@@ -22,28 +23,25 @@ class EmbeddingRule(Rule):
     A ``max_norm`` shortens the table itself before it is read, outside of the gradient.
     """
 
-    def reduce(self, calls: Sequence[Call], directions: Mapping[str, Tensor], scope: Scope, squares: bool) -> Reduced:
-        """Return norms from the rows merged by place in the table, and projections from the directions' own rows."""
+    def survey(self, calls: Sequence[Call], asked: Asked[str], scope: Scope) -> Found[str]:
+        """Answer from the rows merged by place in the table, and for projections from the directions' own rows."""
         looked_up = _LookedUp.of(calls, scope)
         index, g = looked_up.index, looked_up.gradient
-        along = directions["weight"].to(g.dtype)
-        projected = torch.stack([torch.linalg.vecdot(functional.embedding(index, v), g).sum(1) for v in along])
-        return Reduced(looked_up.merged().squared_norms(len(index)) if squares else None, projected)
-
-    def moments(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
-        """Return sums of squares, by the merged rows."""
-        merged = _LookedUp.of(calls, scope).merged()
-        return {name: merged.table(merged.rows.square()) for name in names}
-
-    def partial(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
-        """Return the sums over the samples looked at."""
-        looked_up = _LookedUp.of(calls, scope)
-        return {name: looked_up.table() for name in names}
-
-    def picked(self, calls: Sequence[Call], positions: Mapping[str, Tensor], scope: Scope) -> dict[str, Tensor]:
-        """Return single elements, searched for among the merged rows."""
-        merged = _LookedUp.of(calls, scope).merged()
-        return {name: merged.elements(at) for name, at in positions.items()}
+        found: Found[str] = Found()
+        if asked.count:
+            along = [functional.embedding(index, v.to(g.dtype)) for v in asked.directions["weight"]]
+            found.projected = torch.stack([torch.linalg.vecdot(rows, g).sum(1) for rows in along])
+        if asked.sums:
+            found.sums["weight"] = looked_up.table()
+        if asked.squares or asked.moments or asked.places:
+            merged = looked_up.merged()
+            if asked.squares:
+                found.squared = merged.squared_norms(len(index))
+            if asked.moments:
+                found.moments["weight"] = merged.table(merged.rows.square())
+            if "weight" in asked.places:
+                found.picked["weight"] = merged.elements(asked.places["weight"])
+        return found
 
     def contributions(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return the table's gradient of each sample."""
@@ -52,7 +50,8 @@ class EmbeddingRule(Rule):
 
     def total(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return the sum over samples."""
-        return self.partial(calls, names, replace(scope, chosen=None))
+        looked_up = _LookedUp.of(calls, replace(scope, chosen=None))
+        return {name: looked_up.table() for name in names}
 
 
 @dataclass(frozen=True)

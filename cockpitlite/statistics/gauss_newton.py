@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from cockpitlite.backpacked import Unknown, backpack_diagonal
-from cockpitlite.heads import Column, Heads, NoHeads, one_sample_each
+from cockpitlite.heads import Column, Evaluation, Heads, NoHeads, one_sample_each
 from cockpitlite.records import Backward
-from cockpitlite.replay import NotReplayable, dense
+from cockpitlite.replay import dense
 from cockpitlite.statistics.account import Account
+from cockpitlite.statistics.evaluation import Again
 from cockpitlite.statistics.rule import CHUNK
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
 from cockpitlite.statistics.step import Step, Unavailable
@@ -36,6 +37,7 @@ class CurvatureDiagonal(Statistic):
     """
 
     step: Step
+    again: Again
     known: dict[str, list[Tensor]] = field(default_factory=dict)
     wants: ClassVar[frozenset[Want]] = frozenset({Want.FORWARD})
     needs_model: ClassVar[bool] = True
@@ -44,65 +46,60 @@ class CurvatureDiagonal(Statistic):
     @classmethod
     def of(cls, supply: Supply) -> Self:
         """Nothing is computed until a diagonal is asked for."""
-        return cls(supply.step)
+        return cls(supply.step, supply(Again))
 
     def __call__(self, kind: Kind) -> list[Tensor]:
         """Return a diagonal; NaN where the batch did not evaluate to the loss that was computed."""
         if kind not in self.known:
             try:
-                found = _diagonal(self.step, kind)
-            except (NotReplayable, NoHeads) as reason:
+                found = self._found(kind)
+            except NoHeads as reason:
                 raise Unavailable(str(reason)) from reason
             self.known[kind] = [self.step.trusted("replay", part) for part in found]
         return self.known[kind]
 
+    def _found(self, kind: Kind) -> list[Tensor]:
+        step = self.step
+        if not step.backwards:
+            raise Unavailable("no backward was seen in this step, so its batch cannot be evaluated again")
+        parts = [self._of_one(index, kind) for index in range(len(step.backwards))]
+        return [sum(of_each[1:], of_each[0]) for of_each in zip(*parts, strict=True)]
 
-def _diagonal(step: Step, kind: Kind) -> list[Tensor]:
-    if not step.backwards:
-        raise Unavailable("no backward was seen in this step, so its batch cannot be evaluated again")
-    total = [torch.zeros_like(start) for start in step.start]
-    for backward in step.backwards:
-        part = _own_diagonal(step, backward, kind) if kind == "ggn_mc" else _exact_diagonal(step, backward, kind)
-        total = [a + b for a, b in zip(total, part, strict=True)]
-    return total
-
-
-def _exact_diagonal(step: Step, backward: Backward, kind: Literal["ggn_exact", "diag_h"]) -> list[Tensor]:
-    """Ask BackPACK; where it does not know the model, the GGN is within our own reach."""
-    try:
-        if step.sign < 0:
-            raise Unknown("the loss is maximised")
-        return backpack_diagonal(backward, step.parameters, step.start, kind)
-    except Unknown as reason:
-        if kind == "diag_h":
-            raise Unavailable(f"the diagonal of the Hessian is computed by BackPACK, and {reason}") from reason
-        return _own_diagonal(step, backward, kind)
+    def _of_one(self, index: int, kind: Kind) -> list[Tensor]:
+        """Ask BackPACK for what is exact of a backward; where it does not know the model, the GGN is within reach."""
+        step, backward = self.step, self.step.backwards[index]
+        if kind != "ggn_mc":
+            try:
+                if step.sign < 0:
+                    raise Unknown("the loss is maximised")
+                return backpack_diagonal(backward, step.parameters, step.start, kind)
+            except Unknown as reason:
+                if kind == "diag_h":
+                    told = f"the diagonal of the Hessian is computed by BackPACK, and {reason}"
+                    raise Unavailable(told) from reason
+        return _own_diagonal(step, backward, self.again.with_calls[index], kind)
 
 
 def _draws(backward: Backward) -> int:
     return max(1, -(-DRAWN_LABELS // (backward.samples or DRAWN_LABELS)))
 
 
-def _own_diagonal(step: Step, backward: Backward, kind: Kind) -> list[Tensor]:
+def _own_diagonal(step: Step, backward: Backward, evaluation: Evaluation, kind: Kind) -> list[Tensor]:
     """Return the sum over samples of squares of what roots of the loss's Hessian contribute to the gradient."""
-    if backward.samples is None:
-        raise Unavailable("the forwards of one backward saw different numbers of samples")
-    if step.recorder is None:
-        raise Unavailable("a scripted model cannot be looked into")
-    heads = Heads(backward, step.parameters, step.start, step.recorder, step.generator, step.sign)
+    heads = Heads(evaluation, step.generator, step.sign)
     _check(step, heads)
     if kind == "ggn_mc":
         draws = _draws(backward)
         columns: Iterable[Column] = ([part / draws**0.5 for part in heads.drawn()] for _ in range(draws))
     else:
         columns = _all_columns(heads, backward)
-    seen = replace(backward, givens=[], nodes=[], trace=None, scale=None, forwards=heads.forwards)
+    seen = replace(backward, givens=[], nodes=[], trace=None, scale=None, forwards=evaluation.forwards)
     squared = _by_samples if _mixes_samples(backward) else _by_calls_or_samples
-    total = [torch.zeros_like(start) for start in step.start]
+    total: dict[int, Tensor] = {}
     for column in columns:
-        for index, part in squared(step, seen, heads, column).items():
-            total[index] = total[index] + part
-    return [torch.where(heads.sound, part, torch.nan) for part in total]
+        for index, part in squared(step, seen, evaluation, column).items():
+            total[index] = total[index] + part if index in total else part
+    return [total[index] if index in total else torch.zeros_like(start) for index, start in enumerate(step.start)]
 
 
 def _check(step: Step, heads: Heads) -> None:
@@ -137,34 +134,35 @@ def _mixes_samples(backward: Backward) -> bool:
     )
 
 
-def _by_calls(step: Step, seen: Backward, heads: Heads, column: Column) -> dict[int, Tensor]:
+def _by_calls(step: Step, seen: Backward, evaluation: Evaluation, column: Column) -> dict[int, Tensor]:
     """Send a column back once, and square what each sample contributes at the calls it passes."""
-    for forward in seen.forwards:
-        forward.forget_gradients()
-    heads.send(column)
-    account = Account.of(replace(step, backwards=[seen], chosen=[None], unseen=False), seen, None)
-    return account.moments()
+    evaluation.send(column)
+    try:
+        account = Account.of(replace(step, backwards=[seen], chosen=[None], unseen=False), seen, None)
+        return account.moments()
+    finally:
+        evaluation.forget_gradients()
 
 
-def _by_calls_or_samples(step: Step, seen: Backward, heads: Heads, column: Column) -> dict[int, Tensor]:
+def _by_calls_or_samples(step: Step, seen: Backward, evaluation: Evaluation, column: Column) -> dict[int, Tensor]:
     """Take the calls where all parameters act through calls that can be divided among the samples."""
     try:
-        return _by_calls(step, seen, heads, column)
+        return _by_calls(step, seen, evaluation, column)
     except Unavailable:
-        return _by_samples(step, seen, heads, column)
+        return _by_samples(step, seen, evaluation, column)
 
 
-def _by_samples(step: Step, seen: Backward, heads: Heads, column: Column) -> dict[int, Tensor]:
+def _by_samples(step: Step, seen: Backward, evaluation: Evaluation, column: Column) -> dict[int, Tensor]:
     """Send a column back one sample at a time, for models whose samples interact."""
     samples = seen.samples
     assert samples is not None
-    if any(z.shape[0] % samples for z in heads.inputs):
+    if any(part.shape[0] % samples for part in column):
         raise Unavailable("which outputs belong to which sample was not seen, in a model whose samples interact")
-    size = sum(start.numel() for start in step.start) + sum(z.numel() for z in heads.inputs)
+    size = sum(start.numel() for start in step.start) + sum(part.numel() for part in column)
     total: dict[int, Tensor] = {}
     for some in torch.arange(samples).split(max(1, CHUNK // size)):
         masked = [one_sample_each(part, some, samples) for part in column]
-        for index, product in enumerate(heads.send(masked, batched=True)):
+        for index, product in enumerate(evaluation.products(masked)):
             if product is not None:
                 square = dense(product).square().sum(0)
                 total[index] = total[index] + square if index in total else square

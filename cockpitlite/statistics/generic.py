@@ -51,7 +51,7 @@ def _masked(call: Call, position: int, gradient: Tensor, scope: Scope) -> Tensor
         return gradient.unsqueeze(0)
     rows_each = gradient.shape[axis] // scope.samples
     owners = torch.arange(gradient.shape[axis], device=gradient.device) // rows_each
-    mask = scope.indices.to(gradient.device)[:, None] == owners  # [sample, row]
+    mask = scope.indices.to(gradient.device, non_blocking=True)[:, None] == owners  # [sample, row]
     shape = [1] * gradient.dim()
     shape[axis] = -1
     return gradient * mask.reshape(len(mask), *shape)

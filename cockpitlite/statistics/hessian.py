@@ -10,22 +10,15 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from cockpitlite.curvature import (
-    Extremes,
-    HessianProduct,
-    TraceEstimate,
-    Vectors,
-    extreme_eigenvalues,
-    hutchinson,
-)
+from cockpitlite.curvature import Extreme, HessianProduct, Search, TraceEstimate, Vectors, hutchinson
 from cockpitlite.precision import wide_sum
-from cockpitlite.replay import NotReplayable
+from cockpitlite.statistics.evaluation import Again
 from cockpitlite.statistics.preconditioner import Preconditioner
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
-from cockpitlite.statistics.step import Step, Unavailable
+from cockpitlite.statistics.step import Step
 
 COLD_PRODUCTS = 32  # Hessian products of the first probe of a spectrum,
-WARM_PRODUCTS = 16  # and of each later one, which starts where the last one ended: batches differ
+WARM_PRODUCTS = 4  # and of each later one for each end, which starts where the last ones ended: batches differ
 
 
 @dataclass(frozen=True)
@@ -36,6 +29,7 @@ class Hessian(Statistic):
     """
 
     step: Step
+    again: Again
     wants: ClassVar[frozenset[Want]] = frozenset({Want.FORWARD})
     needs_model: ClassVar[bool] = True
     rests_on: ClassVar[str] = "replay"
@@ -43,7 +37,7 @@ class Hessian(Statistic):
     @classmethod
     def of(cls, supply: Supply) -> Self:
         """Nothing is computed until a product is asked for."""
-        return cls(supply.step)
+        return cls(supply.step, supply(Again))
 
     @property
     def names(self) -> Sequence[str]:
@@ -52,7 +46,9 @@ class Hessian(Statistic):
 
     def product(self, vectors: Vectors) -> Vectors:
         """Return Hv, one tensor per parameter."""
-        images = self._product(vectors)
+        product = self._product
+        with self.again.unheard():
+            images = product(vectors)
         return images if self.step.sign > 0 else [-image for image in images]
 
     def gradient(self) -> Vectors:
@@ -66,24 +62,33 @@ class Hessian(Statistic):
         by_tensor = found.by_tensor.masked_fill(frozen, torch.nan)
         return TraceEstimate(self.trusted(found.total), self.trusted(by_tensor), self.trusted(found.standard_error))
 
-    def extremes(self, roots: Sequence[Tensor] | None, before: tuple[Tensor, Tensor] | None) -> Extremes:
-        """Return the extreme eigenvalues of H, or of SHS for a diagonal S of ``roots``, over what is trained.
-
-        The search goes on from the eigenvectors of the probe ``before``.
-        """
+    def search(self, roots: Sequence[Tensor] | None = None) -> Search:
+        """Return a search for eigenvalues of H, or of SHS for a diagonal S of ``roots``, over what is trained."""
         step = self.step
         free = [index for index, frozen in enumerate(step.frozen) if not frozen]
 
         def product(vectors: Vectors) -> Vectors:
-            whole = [torch.zeros_like(start) for start in step.start]
-            for index, vector in zip(free, vectors, strict=True):
-                whole[index] = vector if roots is None else roots[index] * vector
+            given = dict(zip(free, vectors, strict=True))
+            if roots is not None:
+                given = {index: roots[index] * vector for index, vector in given.items()}
+            whole = [given[i] if i in given else torch.zeros_like(start) for i, start in enumerate(step.start)]
             images = self.product(whole)
             return [images[index] if roots is None else roots[index] * images[index] for index in free]
 
-        like = [step.start[index] for index in free]
-        products = COLD_PRODUCTS if before is None else WARM_PRODUCTS
-        return extreme_eigenvalues(product, like, products, step.generator, before)
+        return Search(product, [step.start[index] for index in free], step.generator)
+
+    def followed(self, search: Search, name: str, sign: int) -> Extreme:
+        """Return one end of a spectrum; the search goes on from where those of the steps before have come to."""
+        known = self.step.memory.followed
+        before = known.get(name)
+        if before is not None and len(before) == search.dimension:
+            search.grow(WARM_PRODUCTS, before)
+        else:
+            before = None
+            search.grow(COLD_PRODUCTS - search.size)
+        found = search.end(sign, before)
+        known[name] = found.ahead
+        return Extreme(self.trusted(found.value), self.trusted(found.residual), found.ahead)
 
     def along(self, vectors: Sequence[Tensor]) -> Tensor:
         """Return the Rayleigh quotient vᵀHv/‖v‖²; NaN for a vector of length zero."""
@@ -98,31 +103,41 @@ class Hessian(Statistic):
 
     @cached_property
     def _product(self) -> HessianProduct:
-        try:
-            made = HessianProduct(self.step.backwards, self.step.parameters, self.step.start)
-        except NotReplayable as reason:
-            raise Unavailable(str(reason)) from reason
+        step, replays = self.step, self.again.replays
+        with self.again.unheard():
+            made = HessianProduct(step.backwards, step.parameters, step.start, replays)
         if made.by_differences is not None:
-            self.step.remarks["curvature"] = f"by differences of gradients, for {made.by_differences}"
+            step.remarks["curvature"] = f"by differences of gradients, for {made.by_differences}"
         return made
 
 
 @dataclass(frozen=True)
 class Spectrum(Statistic):
-    """The extreme eigenvalues of H, followed from step to step."""
+    """The ends of the spectrum of H, followed from step to step; an end is looked for when it is asked for."""
 
-    extremes: Extremes
+    hessian: Hessian
     wants: ClassVar[frozenset[Want]] = Hessian.wants
     needs_model: ClassVar[bool] = True
     rests_on: ClassVar[str] = "replay"
 
     @classmethod
     def of(cls, supply: Supply) -> Self:
-        """Go on from the eigenvectors of the last probe."""
-        memory = supply.step.memory
-        found = supply(Hessian).extremes(None, memory.hessian)
-        memory.hessian = found.vectors
-        return cls(found)
+        """Nothing is computed until an end is asked for."""
+        return cls(supply(Hessian))
+
+    @cached_property
+    def largest(self) -> Extreme:
+        """The largest eigenvalue, not the largest in magnitude."""
+        return self.hessian.followed(self._search, "largest", 1)
+
+    @cached_property
+    def smallest(self) -> Extreme:
+        """The smallest eigenvalue."""
+        return self.hessian.followed(self._search, "smallest", -1)
+
+    @cached_property
+    def _search(self) -> Search:
+        return self.hessian.search()
 
 
 @dataclass(frozen=True)
@@ -140,11 +155,10 @@ class Stability(Statistic):
     @classmethod
     def of(cls, supply: Supply) -> Self:
         """Take λ_max of H where every parameter has the same rate, else of the scaled Hessian."""
-        preconditioner, hessian, memory = supply(Preconditioner), supply(Hessian), supply.step.memory
+        preconditioner, hessian = supply(Preconditioner), supply(Hessian)
         if preconditioner.rate is not None:
-            largest = supply(Spectrum).extremes.largest * preconditioner.rate
+            largest = supply(Spectrum).largest.value * preconditioner.rate
         else:
-            found = hessian.extremes([scale.sqrt() for scale in preconditioner.scales], memory.scaled)
-            memory.scaled = found.vectors
-            largest = found.largest
+            search = hessian.search([scale.sqrt() for scale in preconditioner.scales])
+            largest = hessian.followed(search, "scaled", 1).value
         return cls(hessian.trusted(largest * preconditioner.factor))

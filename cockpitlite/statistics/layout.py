@@ -9,7 +9,7 @@ from cockpitlite.statistics.rule import by_sample, chosen_rows
 from cockpitlite.statistics.step import Unavailable
 
 
-def rows_of(call: Call, tensor: Tensor, samples: int, chosen: Tensor | None, leading: int) -> Tensor:
+def rows_of(call: Call, tensor: Tensor, samples: int, chosen: Tensor | slice | None, leading: int) -> Tensor:
     """Return the chosen samples' rows of a tensor, ``[sample, row, ...]``, of a layer that works along its last axes.
 
     Only the first ``leading`` axes of its output may count samples: where another does, the samples are what the layer

@@ -11,9 +11,10 @@ from torch import Tensor
 from cockpitlite.precision import above_rounding
 from cockpitlite.replay import NotReplayable, loss_gradient
 from cockpitlite.statistics.loss import BatchLoss, SampleLosses
-from cockpitlite.statistics.samples import SampleReductions
+from cockpitlite.statistics.motion import Displacement
+from cockpitlite.statistics.samples import SampleSurvey
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
-from cockpitlite.statistics.step import Line, Step, Unavailable, inner, norms
+from cockpitlite.statistics.step import Line, Step, Unavailable, inner
 
 COMPLEX = "some parameters are complex numbers, and slopes and samples' gradients are measured for real ones"
 
@@ -100,6 +101,7 @@ class NextBatchSlopes(Statistic):
     end: Tensor
     judges_previous: ClassVar[bool] = True
     wants: ClassVar[frozenset[Want]] = frozenset({Want.FORWARD})
+    wants_before: ClassVar[frozenset[Want]] = frozenset({Want.START})
     needs_model: ClassVar[bool] = True
     rests_on: ClassVar[str] = "replay"
 
@@ -107,6 +109,8 @@ class NextBatchSlopes(Statistic):
     def of(cls, supply: Supply) -> Self:
         """Evaluate this batch once more where the last step began."""
         step, line = supply.step, _line(supply.step)
+        if line.start is None:
+            raise Unavailable("it was not kept where the step before began")
         before = _slope_elsewhere(step, line.start, line.displacement)
         if step.moved:
             return cls(before, _slope_elsewhere(step, step.start, line.displacement))
@@ -132,8 +136,8 @@ def line_of(supply: Supply) -> Line:
     return Line(
         step=step.index,
         displacement=step.displacement,
-        start=step.start,
-        length=norms(step.displacement).norm(),
+        start=step.start if Want.START in supply.wants else None,
+        length=supply(Displacement).norms.norm(),
         loss=loss,
         loss_variance=loss_variance,
         slope=supply(Descent).slope,
@@ -161,7 +165,7 @@ def variance_along(supply: Supply, want: Want) -> Tensor | None:
     if want not in supply.wants:
         return None
     try:
-        slopes = supply(SampleReductions).on(want)
+        slopes = supply(SampleSurvey).on(want)
     except Unavailable:
         return None
     total, looked_at = supply.step.samples, len(slopes)

@@ -2,58 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from cockpitlite.precision import at_least_float32
 from cockpitlite.records import Call
-from cockpitlite.statistics.rule import Reduced, Rule, Scope, by_sample, checked_input, chosen_rows, output_gradient
+from cockpitlite.statistics.products import Sizes, squared_by_pairs
+from cockpitlite.statistics.rule import (
+    Rule,
+    Scope,
+    by_sample,
+    cache_sized,
+    checked_input,
+    chosen_rows,
+    output_gradient,
+)
+from cockpitlite.statistics.survey import Asked, Found, surveyed
 
 
 class LinearRule(Rule):
-    """Norms and projections of nn.Linear without building ``[sample, out, in]`` where that is cheaper."""
+    """nn.Linear, without building ``[sample, out, in]`` where that is cheaper."""
 
-    def reduce(self, calls: Sequence[Call], directions: Mapping[str, Tensor], scope: Scope, squares: bool) -> Reduced:
-        """Return norms by the cheaper of two ways, and projections gᵀVx by one product for all directions."""
+    def survey(self, calls: Sequence[Call], asked: Asked[str], scope: Scope) -> Found[str]:
+        """Answer from the rows themselves where a sample has few of them, else from what they build."""
         x, g = _rows(calls, scope.samples, scope.chosen)
-        count = next(iter(directions.values())).shape[0]
-        squared = x.new_zeros(len(x)) if squares else None
-        projected = x.new_zeros(count, len(x))
-        if "weight" in directions:
-            images = x @ directions["weight"].to(x.dtype).flatten(0, 1).T  # [sample, row, direction * out]
-            images = images.unflatten(2, (count, g.shape[2]))
-            projected = projected + torch.einsum("nsro,nso->rn", images, g)
-            squared = None if squared is None else squared + _squared_norm(x, g)
-        if "bias" in directions:
-            summed = g.sum(1)
-            projected = projected + directions["bias"].to(x.dtype) @ summed.T
-            squared = None if squared is None else squared + summed.square().sum(1)
-        return Reduced(squared, projected)
-
-    def moments(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
-        """Return sums of squares: where a sample has one row, squares of factors."""
-        x, g = _rows(calls, scope.samples, scope.chosen)
-        if x.shape[1] > 1:
-            return super().moments(calls, names, scope)
-        built = {"weight": lambda: g[:, 0].square().T @ x[:, 0].square(), "bias": lambda: g[:, 0].square().sum(0)}
-        return {name: built[name]() for name in names}
-
-    def partial(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
-        """Return the sums over the samples looked at."""
-        return _summed(*_rows(calls, scope.samples, scope.chosen), names)
-
-    def picked(self, calls: Sequence[Call], positions: Mapping[str, Tensor], scope: Scope) -> dict[str, Tensor]:
-        """Return single elements: where a sample has one row, products of a factor of each side."""
-        x, g = _rows(calls, scope.samples, scope.chosen)
-        if x.shape[1] > 1 or "weight" not in positions:
-            return super().picked(calls, positions, scope)
-        at = positions["weight"]
-        row, column = at // x.shape[2], at % x.shape[2]
-        found = {"weight": g[:, 0].gather(1, row) * x[:, 0].gather(1, column)}
-        if "bias" in positions:
-            found["bias"] = g[:, 0].gather(1, positions["bias"])
+        if Sizes(g.shape[2], x.shape[2], x.shape[1]).better_built(asked):
+            return super().survey(calls, asked, scope)
+        found: Found[str] = Found()
+        if "bias" in asked.names:
+            found = surveyed({"bias": g.sum(1)}, asked.only("bias"))
+        if "weight" in asked.names:
+            everyone = (x, g) if scope.chosen is None else _rows(calls, scope.samples, None)
+            found = found + _unbuilt(x, g, everyone, asked.only("weight"))
         return found
 
     def contributions(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
@@ -64,15 +47,68 @@ class LinearRule(Rule):
 
     def total(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return the sums over samples."""
-        return _summed(*_rows(calls, scope.samples, None), names)
+        x, g = _rows(calls, scope.samples, None)
+        built = {"weight": lambda: _product(g, x), "bias": lambda: g.sum((0, 1))}
+        return {name: built[name]() for name in names}
+
+    def most(self, device: torch.device) -> int:
+        """Return what a cache holds: what is built is read again at once."""
+        return cache_sized(device)
 
 
-def _summed(x: Tensor, g: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    built = {"weight": lambda: g.flatten(0, 1).T @ x.flatten(0, 1), "bias": lambda: g.sum((0, 1))}
-    return {name: built[name]() for name in names}
+def _unbuilt(x: Tensor, g: Tensor, everyone: tuple[Tensor, Tensor], asked: Asked[str]) -> Found[str]:
+    """Answer for the weight from inputs ``[sample, row, in]`` and output gradients ``[sample, row, out]``."""
+    found: Found[str] = Found()
+    pairs = None
+    others_x, others_g = everyone
+    if (
+        asked.whole is not None
+        and x.shape[1] == 1
+        and len(others_x) * (x.shape[2] + g.shape[2]) < x[0].numel() * g[0].numel()
+    ):
+        pairs = ((x[:, 0] @ others_x[:, 0].T) * (g[:, 0] @ others_g[:, 0].T)).sum(1)
+    if asked.squares:
+        found.squared = squared_by_pairs(x, g)
+    if asked.count:
+        along = [
+            pairs if pairs is not None and place == asked.whole else _projected(x, g, direction)
+            for place, direction in enumerate(asked.directions["weight"])
+        ]
+        found.projected = torch.stack(along)
+    if asked.moments:  # only where each sample has one row
+        found.moments["weight"] = _product(g.square(), x.square())
+    if asked.sums:
+        found.sums["weight"] = _product(g, x)
+    if "weight" in asked.places:
+        at = asked.places["weight"]
+        row, column = torch.div(at, x.shape[2], rounding_mode="floor"), at.remainder(x.shape[2])
+        found.picked["weight"] = _along_rows(g, row, x, column)
+    return found
 
 
-def _rows(calls: Sequence[Call], samples: int, chosen: Tensor | None) -> tuple[Tensor, Tensor]:
+def _projected(x: Tensor, g: Tensor, direction: Tensor) -> Tensor:
+    """Return Σ_s g_sᵀ V x_s per sample."""
+    return (functional.linear(x, direction.to(x.dtype)) * g).sum((1, 2))
+
+
+def _paired(x: Tensor, g: Tensor, others_x: Tensor, others_g: Tensor) -> Tensor:
+    """Return Σ_m c_nᵀc_m per sample n: its projection on the sum over all samples m, each of one row."""
+    return ((x[:, 0] @ others_x[:, 0].T) * (g[:, 0] @ others_g[:, 0].T)).sum(1)
+
+
+def _product(g: Tensor, x: Tensor) -> Tensor:
+    return g.flatten(0, 1).T @ x.flatten(0, 1)
+
+
+def _along_rows(g: Tensor, row: Tensor, x: Tensor, column: Tensor) -> Tensor:
+    """Return Σ_s g[n, s, row[n, p]] x[n, s, column[n, p]], ``[sample, pick]``."""
+    if x.shape[1] == 1:
+        return g[:, 0].gather(1, row) * x[:, 0].gather(1, column)
+    shape = len(x), x.shape[1], row.shape[1]
+    return (g.gather(2, row[:, None].expand(shape)) * x.gather(2, column[:, None].expand(shape))).sum(1)
+
+
+def _rows(calls: Sequence[Call], samples: int, chosen: Tensor | slice | None) -> tuple[Tensor, Tensor]:
     """Return inputs ``[sample, row, in]`` and output gradients ``[sample, row, out]``, all calls one after another."""
     inputs, gradients = [], []
     for call in calls:
@@ -84,13 +120,3 @@ def _rows(calls: Sequence[Call], samples: int, chosen: Tensor | None) -> tuple[T
     if len(calls) == 1:
         return inputs[0], gradients[0]
     return torch.cat(inputs, 1), torch.cat(gradients, 1)
-
-
-def _squared_norm(x: Tensor, g: Tensor) -> Tensor:
-    """Return ‖Σ_s g_s x_sᵀ‖² per sample: by the Gram matrices of the rows, or by building the sum."""
-    rows, width, height = x.shape[1], x.shape[2], g.shape[2]
-    if rows == 1:
-        return x.square().sum((1, 2)) * g.square().sum((1, 2))
-    if rows * (width + height) <= width * height:
-        return ((x @ x.mT) * (g @ g.mT)).sum((1, 2))
-    return (g.mT @ x).square().sum((1, 2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from cockpitlite.precision import wide_sum
-from cockpitlite.statistics.account import Account, accounts, shared_part
-from cockpitlite.statistics.samples import low_precision
+from cockpitlite.statistics.samples import SampleSurvey, SharedGradient
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
-from cockpitlite.statistics.step import Step
 
 
 @dataclass(frozen=True)
@@ -30,20 +28,18 @@ class SecondMoments(Statistic):
     deviations: Sequence[Tensor]
     samples: int
     estimated: bool
-    wants: ClassVar[frozenset[Want]] = frozenset({Want.ELEMENTS})
+    wants: ClassVar[frozenset[Want]] = frozenset({Want.MOMENTS})
     needs_model: ClassVar[bool] = True
     rests_on: ClassVar[str] = "contributions"
 
     @classmethod
     def of(cls, supply: Supply) -> Self:
         """Sum over the samples looked at, and centre about the gradient of the whole batch."""
-        step = supply.step
-        made = accounts(step)
-        total, looked_at = step.samples, sum(len(account.scope.indices) for account in made)
-        # Rounded contributions are centred about their own mean: it differs from the gradient by their rounding.
-        rough = any(low_precision(backward) for backward in step.passes)
-        squares, plain = _contributed(step, made, partial=looked_at < total or rough)
+        step, survey = supply.step, supply(SampleSurvey)
+        total, looked_at = step.samples, survey.looked_at
+        squares, plain = _contributed(supply, survey)
         whole = [sign * g for g, sign in zip(step.gradient, step.signs, strict=True)]
+        # Rounded contributions are centred about their own mean: it differs from the gradient by their rounding.
         centres = [s * (total / looked_at) for s in plain] if looked_at == total else whole
         each = zip(squares, plain, centres, strict=True)
         spread = [(total**2 * q - 2 * total * g * s + looked_at * g.square()).clamp(min=0) for q, s, g in each]
@@ -69,27 +65,24 @@ class SecondMoments(Statistic):
         return counted.sum() / counts.sum(), counted / counts
 
 
-def _contributed(step: Step, made: Sequence[Account], partial: bool) -> tuple[list[Tensor], list[Tensor]]:
+def _contributed(supply: Supply, survey: SampleSurvey) -> tuple[list[Tensor], list[Tensor]]:
     """Return Σ c_n² and Σ c_n over the samples looked at, with each sample's part of what they share."""
-    squares = _summed(step, [account.moments() for account in made])
-    if not partial:
-        whole = [g * sign for g, sign in zip(step.gradient, step.signs, strict=True)]
-        plain = whole
+    step, shared = supply.step, supply(SharedGradient).each
+    squares = _filled(survey.moments, step.gradient)
+    if not survey.sums:
+        plain = [g * sign if sign < 0 else g for g, sign in zip(step.gradient, step.signs, strict=True)]
     else:
-        plain = _summed(step, [account.partial() for account in made])
-    shared = shared_part(step)
+        plain = _filled(survey.sums, step.gradient)
     if shared is None:
         return squares, plain
-    looked_at, total = sum(len(account.scope.indices) for account in made), step.samples
-    if partial:
+    looked_at, total = survey.looked_at, step.samples
+    if survey.sums:
         plain = [s + r * (looked_at / total) for s, r in zip(plain, shared, strict=True)]
     parts = zip(squares, plain, shared, strict=True)  # Σ(c + r/N)² = Σc² + 2 r/N Σ(c + r/N) − K (r/N)²
     squares = [(q + 2 * r / total * s - looked_at * (r / total).square()).clamp(min=0) for q, s, r in parts]
     return squares, plain
 
 
-def _summed(step: Step, found: Sequence[dict[int, Tensor]]) -> list[Tensor]:
-    return [
-        sum((part[index] for part in found if index in part), torch.zeros_like(gradient))
-        for index, gradient in enumerate(step.gradient)
-    ]
+def _filled(found: Mapping[int, Tensor], like: Sequence[Tensor]) -> list[Tensor]:
+    """Return what was found for each parameter, zero for those that nothing reached."""
+    return [found[index] if index in found else torch.zeros_like(each) for index, each in enumerate(like)]

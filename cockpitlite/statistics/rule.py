@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,20 +11,10 @@ from torch import Tensor, nn
 
 from cockpitlite.records import Call
 from cockpitlite.statistics.step import Unavailable
+from cockpitlite.statistics.survey import Asked, Found, side_by_side, surveyed
 
-CHUNK = 2**25  # numbers of per-sample gradients held at once
-
-
-@dataclass(frozen=True)
-class Reduced:
-    """Sums over parameters, per sample: squared norms ``[sample]`` and projections ``[direction, sample]``."""
-
-    squared: Tensor | None
-    projected: Tensor
-
-    def __add__(self, other: Reduced) -> Reduced:
-        squared = None if self.squared is None or other.squared is None else self.squared + other.squared
-        return Reduced(squared, self.projected + other.projected)
+CHUNK = 2**23  # numbers of per-sample gradients held at once,
+CACHED = 2**20  # and as many as a processor's cache holds, where memory is the bottleneck
 
 
 @dataclass(frozen=True)
@@ -35,21 +25,35 @@ class Scope:
     """
 
     samples: int
-    chosen: Tensor | None
+    chosen: Tensor | slice | None
     values: Mapping[int, Tensor]
+
+    @property
+    def count(self) -> int:
+        """How many samples are looked at."""
+        return len(self.chosen) if isinstance(self.chosen, Tensor) else len(self._every)
 
     @property
     def indices(self) -> Tensor:
         """The samples looked at, ``[K]``."""
-        return torch.arange(self.samples) if self.chosen is None else self.chosen
+        if isinstance(self.chosen, Tensor):
+            return self.chosen
+        return torch.arange(self._every.start, self._every.stop)
 
-    def parts(self, size: int) -> Iterator[Scope]:
-        """Divide the samples looked at so that ``size`` numbers for each of them fit into memory at once."""
-        if len(self.indices) * size <= CHUNK:
-            yield self
-            return
-        for some in self.indices.split(max(1, CHUNK // size)):
-            yield replace(self, chosen=some)
+    @property
+    def _every(self) -> range:
+        """The samples looked at where they are consecutive."""
+        return range(self.samples)[self.chosen] if isinstance(self.chosen, slice) else range(self.samples)
+
+    def parts(self, size: int, most: int = CHUNK) -> Iterator[tuple[slice, Scope]]:
+        """Divide the samples looked at so that ``size`` numbers for each of them come to no more than ``most``.
+
+        Yields the places of each part among them, and the part.
+        """
+        each = max(1, most // max(1, size))
+        for begin in range(0, self.count, each):
+            part = slice(begin, min(begin + each, self.count))
+            yield part, replace(self, chosen=self.chosen[part] if isinstance(self.chosen, Tensor) else part)
 
 
 class Rule(ABC):
@@ -66,51 +70,25 @@ class Rule(ABC):
     def total(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return Σ c_n of each named parameter over all samples, from the records, to check it against the gradient."""
 
-    def reduce(self, calls: Sequence[Call], directions: Mapping[str, Tensor], scope: Scope, squares: bool) -> Reduced:
-        """Return norms (where ``squares``) and projections on ``directions`` (``[direction, *parameter]`` by name).
-
-        Builds the contributions of as many samples at a time as memory allows; a family that can do without does so.
-        """
-        size = sum(direction[0].numel() for direction in directions.values()) + self.transient(calls)
-        built = (self.contributions(calls, list(directions), part) for part in scope.parts(size))
-        return joined([reduce_contributions(part, directions, squares) for part in built])
-
-    def moments(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
-        """Return Σ c_n² of each named parameter, elementwise, over the samples looked at."""
-        return self._accumulated(calls, names, scope, lambda each: each.square().sum(0))
-
-    def partial(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
-        """Return Σ c_n of each named parameter over the samples looked at."""
-        return self._accumulated(calls, names, scope, lambda each: each.sum(0))
-
-    def picked(self, calls: Sequence[Call], positions: Mapping[str, Tensor], scope: Scope) -> dict[str, Tensor]:
-        """Return single elements of c_n, ``[K, pick]``, at flat ``positions`` (``[K, pick]``) of each parameter."""
-        found: dict[str, list[Tensor]] = {name: [] for name in positions}
-        for part, built in self.parts(calls, list(positions), scope):
-            for name, each in built.items():
-                found[name].append(each.reshape(len(each), -1).gather(1, positions[name][part]))
-        return {name: torch.cat(parts) for name, parts in found.items()}
+    def survey(self, calls: Sequence[Call], asked: Asked[str], scope: Scope) -> Found[str]:
+        """Answer what is asked, building each contribution once; a family that can do without building does so."""
+        return side_by_side(
+            [surveyed(built, asked.among(part)) for part, built in self.parts(calls, asked.names, scope)]
+        )
 
     def parts(
         self, calls: Sequence[Call], names: Sequence[str], scope: Scope
     ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-        """Yield the contributions of as many samples as memory allows, with their places among those looked at."""
+        """Yield the contributions of some samples at a time, with their places among those looked at."""
         owned = own_parameters(calls[0].module, names)
         size = sum(parameter.numel() for parameter in owned.values()) + self.transient(calls)
-        begin = 0
-        for part in scope.parts(size):
-            end = begin + len(part.indices)
-            yield slice(begin, end), self.contributions(calls, names, part)
-            begin = end
+        device = next(iter(owned.values())).device
+        for place, part in scope.parts(size, self.most(device)):
+            yield place, self.contributions(calls, names, part)
 
-    def _accumulated(
-        self, calls: Sequence[Call], names: Sequence[str], scope: Scope, summed: Callable[[Tensor], Tensor]
-    ) -> dict[str, Tensor]:
-        total: dict[str, Tensor] = {}
-        for _, built in self.parts(calls, names, scope):
-            for name, each in built.items():
-                add(total, name, summed(each))
-        return total
+    def most(self, device: torch.device) -> int:
+        """Return how many numbers may be held at once."""
+        return CHUNK
 
     def transient(self, calls: Sequence[Call]) -> int:
         """Return how many numbers a sample's contributions take while they are built, besides themselves."""
@@ -132,9 +110,11 @@ def by_sample(call: Call, tensor: Tensor, samples: int) -> Tensor:
     return tensor.unflatten(0, (samples, tensor.shape[0] // samples))
 
 
-def chosen_rows(tensor: Tensor, chosen: Tensor | None) -> Tensor:
+def chosen_rows(tensor: Tensor, chosen: Tensor | slice | None) -> Tensor:
     """Return the rows of the chosen samples."""
-    return tensor if chosen is None else tensor.index_select(0, chosen.to(tensor.device))
+    if isinstance(chosen, Tensor):
+        return tensor.index_select(0, chosen)
+    return tensor if chosen is None else tensor[chosen]
 
 
 def output_gradient(call: Call) -> Tensor:
@@ -155,25 +135,9 @@ def checked_input(call: Call) -> Tensor:
     return given
 
 
-def reduce_contributions(
-    contributions: Mapping[str, Tensor], directions: Mapping[str, Tensor], squares: bool
-) -> Reduced:
-    """Reduce ``[sample, *parameter]`` contributions that were built in full."""
-    parts = []
-    for name, each in contributions.items():
-        flat = each.reshape(len(each), -1)
-        projected = directions[name].reshape(-1, flat.shape[1]).to(flat.dtype) @ flat.T
-        parts.append(Reduced(flat.square().sum(1) if squares else None, projected))
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
-
-
-def joined(parts: Sequence[Reduced]) -> Reduced:
-    """Put the results of consecutive groups of samples side by side."""
-    squares = [part.squared for part in parts if part.squared is not None]
-    return Reduced(torch.cat(squares) if squares else None, torch.cat([part.projected for part in parts], 1))
+def cache_sized(device: torch.device) -> int:
+    """Return how many numbers to hold at once where they are read again at once."""
+    return CACHED if device.type == "cpu" else CHUNK
 
 
 def add(total: dict[str, Tensor], name: str, part: Tensor) -> None:

@@ -1,9 +1,9 @@
-"""Per-sample gradients of a step, reduced to norms and projections without being kept."""
+"""Per-sample gradients of a step, looked at once without being kept: norms, projections, moments, elements."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch
@@ -12,36 +12,102 @@ from torch import Tensor
 from cockpitlite.losses import has_shared_term
 from cockpitlite.precision import widest
 from cockpitlite.records import Backward
-from cockpitlite.statistics.account import accounts, shared_part, sums
+from cockpitlite.statistics.account import Account, accounts, sums
+from cockpitlite.statistics.combination import combination
+from cockpitlite.statistics.draw import Draw
 from cockpitlite.statistics.gradient import MeanGradient
-from cockpitlite.statistics.rule import Reduced, joined
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
 from cockpitlite.statistics.step import Step, Unavailable, inner
+from cockpitlite.statistics.survey import Asked, Found, side_by_side
 
 
 @dataclass(frozen=True)
-class SampleReductions(Statistic):
-    """g_n = N c_n of the samples looked at: ``squared`` norms ``[K]``, and projections ``[K]`` by what they are on."""
+class SharedGradient(Statistic):
+    """What of the gradient flows through no sample, ``each`` parameter's, unsigned; None where there is none.
+
+    Every sample has its N-th part of it.
+    """
+
+    each: list[Tensor] | None
+
+    @classmethod
+    def of(cls, supply: Supply) -> Self:
+        """Subtract what the records account for."""
+        step = supply.step
+        if not any(has_shared_term(backward) for backward in step.backwards):
+            return cls(None)
+        return cls([g * sign - found for g, sign, found in zip(step.gradient, step.signs, sums(step), strict=True)])
+
+
+@dataclass(frozen=True)
+class SampleSurvey(Statistic):
+    """g_n = N c_n of the samples looked at, K of the N: ``squared`` norms ``[K]``, ``projections`` ``[K]`` on what.
+
+    ``moments`` and ``sums`` are Σ c_n² and Σ c_n by the position of the parameter, ``drawn`` the elements c_nj that
+    were picked of each backward; these three without what the samples share. What nobody wants is left out.
+    """
 
     squared: Tensor | None
     projections: Mapping[Want, Tensor]
+    moments: Mapping[int, Tensor]
+    sums: Mapping[int, Tensor]
+    drawn: Sequence[tuple[Draw, Mapping[int, Tensor]]]
+    looked_at: int
     rests_on: ClassVar[str] = "contributions"
 
     @classmethod
     def of(cls, supply: Supply) -> Self:
-        """Reduce all that any demanded statistic wants in one pass over the records."""
-        step = supply.step
-        directions = _directions(step, supply.wants)
-        squares = Want.SQUARES in supply.wants
-        shared = shared_part(step)
+        """Answer all that any demanded statistic wants in one pass over the records."""
+        step, wants = supply.step, supply.wants
+        mixed = _mixed(step, wants)
+        directions = _directions(step, wants - {Want.ON_STEP} if mixed else wants)
+        shared = supply(SharedGradient).each
         along = [*directions.values(), *([] if shared is None else [shared])]
-        reduced = joined([account.reduced(along, squares) for account in accounts(step)])
+        made = accounts(step)
+        looked_at = sum(account.scope.count for account in made)
+        rough = any(low_precision(backward) for backward in step.passes)
+        alone = len(made) == 1 and made[0].scale is None and shared is None and not rough
+        asked = Asked[int](
+            names=range(len(step.names)),
+            squares=Want.SQUARES in wants,
+            directions=dict(enumerate(zip(*along, strict=True))),
+            whole=list(directions).index(Want.ON_GRADIENT) if alone and Want.ON_GRADIENT in directions else None,
+            moments=Want.MOMENTS in wants,
+            sums=Want.MOMENTS in wants and (rough or looked_at < step.samples),
+        )
+        draws = _draws(step, made) if Want.ELEMENTS in wants else [Draw({}, {})] * len(made)
+        found = [account.survey(replace(asked, places=draw.places)) for account, draw in zip(made, draws, strict=True)]
+        surveyed = cls._put_together(supply, found, draws, directions, looked_at)
+        if mixed is None:
+            return surveyed
+        of_last, of_gradient = (surveyed.on(want) for want in (Want.ON_LAST_STEP, Want.ON_GRADIENT))
+        on_step = {Want.ON_STEP: mixed[0] * of_last + mixed[1] * of_gradient}
+        return replace(surveyed, projections={**surveyed.projections, **on_step})
+
+    @classmethod
+    def _put_together(
+        cls,
+        supply: Supply,
+        found: Sequence[Found[int]],
+        draws: Sequence[Draw],
+        directions: Mapping[Want, list[Tensor]],
+        looked_at: int,
+    ) -> Self:
+        step, total = supply.step, supply.step.samples
+        per_sample = [Found[int](each.squared, each.projected) for each in found]
+        reduced = side_by_side(per_sample)
+        shared = supply(SharedGradient).each
         if shared is not None:
-            reduced = _with_shared(reduced, shared, list(directions.values()), step.samples)
-        total = step.samples
-        projected = step.trusted("contributions", widest(reduced.projected) * total)
-        squared = None if reduced.squared is None else step.trusted("contributions", widest(reduced.squared) * total**2)
-        return cls(squared, dict(zip(directions, projected, strict=True)))
+            reduced = _with_shared(reduced, shared, list(directions.values()), total)
+        projected = None if reduced.projected is None else widest(reduced.projected) * total
+        return cls(
+            None if reduced.squared is None else step.trusted("contributions", widest(reduced.squared) * total**2),
+            {} if projected is None else dict(zip(directions, step.trusted("contributions", projected), strict=True)),
+            _summed([each.moments for each in found]),
+            _summed([each.sums for each in found]),
+            [(draw, each.picked) for draw, each in zip(draws, found, strict=True)],
+            looked_at,
+        )
 
     def on(self, want: Want) -> Tensor:
         """Return the projections on one direction, ``[K]``."""
@@ -68,7 +134,7 @@ class PerSampleNorms(Statistic):
     @classmethod
     def of(cls, supply: Supply) -> Self:
         """Centre the squares about the mean gradient of the whole batch."""
-        mean, reductions, samples = supply(MeanGradient), supply(SampleReductions), supply.step.samples
+        mean, reductions, samples = supply(MeanGradient), supply(SampleSurvey), supply.step.samples
         squared = reductions.squared
         assert squared is not None
         looked_at = len(squared)
@@ -101,7 +167,7 @@ class PerSampleProjections(Statistic):
     def of(cls, supply: Supply) -> Self:
         """Centre the projections about that of the mean gradient itself."""
         mean, samples = supply(MeanGradient), supply.step.samples
-        onto = supply(SampleReductions).on(Want.ON_GRADIENT)
+        onto = supply(SampleSurvey).on(Want.ON_GRADIENT)
         deviation = (onto - mean.squared_norm).square().sum() * (samples / len(onto))
         return cls(onto, deviation, samples)
 
@@ -110,6 +176,12 @@ def _above_rounding(deviation: Tensor, terms: Tensor, dtype: torch.dtype) -> Ten
     """Return a difference of large sums, or 0 where it is no larger than their rounding."""
     floor = 4 * torch.finfo(dtype).eps * terms
     return torch.where(deviation.abs() <= floor, torch.zeros_like(deviation), deviation)
+
+
+def _mixed(step: Step, wants: frozenset[Want]) -> tuple[float, float] | None:
+    """Return how the projections on the step are made of those on the last step and the gradient, where they are."""
+    every = {Want.ON_GRADIENT, Want.ON_STEP, Want.ON_LAST_STEP}
+    return combination(step) if every <= wants and all(sign > 0 for sign in step.signs) else None
 
 
 def _directions(step: Step, wants: frozenset[Want]) -> dict[Want, list[Tensor]]:
@@ -123,14 +195,34 @@ def _directions(step: Step, wants: frozenset[Want]) -> dict[Want, list[Tensor]]:
     }
 
 
-def _with_shared(reduced: Reduced, shared: list[Tensor], directions: Sequence[list[Tensor]], samples: int) -> Reduced:
+def _draws(step: Step, made: Sequence[Account]) -> list[Draw]:
+    """Draw places of elements in what is looked at in each backward."""
+    looked_at = sum(account.scope.count for account in made)
+    return [Draw.of(step, account.parameters, account.scope.count, looked_at) for account in made]
+
+
+def _summed(parts: Sequence[Mapping[int, Tensor]]) -> dict[int, Tensor]:
+    """Add up what several backwards contributed to each parameter."""
+    total = dict(parts[0])
+    for part in parts[1:]:
+        for index, value in part.items():
+            total[index] = total[index] + value if index in total else value
+    return total
+
+
+def _with_shared(
+    reduced: Found[int], shared: list[Tensor], directions: Sequence[list[Tensor]], samples: int
+) -> Found[int]:
     """Give each sample its N-th part of what they share; the last projection of ``reduced`` is the one on that."""
-    along = torch.stack([inner(shared, direction) for direction in directions]).to(reduced.projected)
-    projected = reduced.projected[:-1] + along[:, None] / samples
-    if reduced.squared is None:
-        return Reduced(None, projected)
-    own = inner(shared, shared).to(reduced.squared) / samples**2
-    return Reduced(reduced.squared + 2 * reduced.projected[-1] / samples + own, projected)
+    assert reduced.projected is not None
+    squared, projected = reduced.squared, reduced.projected[:-1]
+    if directions:
+        along = torch.stack([inner(shared, direction) for direction in directions]).to(projected)
+        projected = projected + along[:, None] / samples
+    if squared is not None:
+        own = inner(shared, shared).to(squared) / samples**2
+        squared = squared + 2 * reduced.projected[-1] / samples + own
+    return Found(squared, projected)
 
 
 def accounted(step: Step) -> Tensor:

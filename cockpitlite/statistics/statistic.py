@@ -14,17 +14,19 @@ class Want(enum.Enum):
 
     FORWARD = "what a re-evaluation of the batch needs"
     ROAD = "how the loss was computed from the model's output"
+    START = "where the step began, for the step after it"
     ACTIVATIONS = "how the layers' outputs are distributed"
     SQUARES = "squared norms of per-sample gradients"
     ON_GRADIENT = "projections of per-sample gradients on the mean gradient"
     ON_STEP = "projections of per-sample gradients on the step they led to"
     ON_LAST_STEP = "projections of per-sample gradients on the step before"
-    ELEMENTS = "per-sample gradients, element by element"
+    MOMENTS = "second moments of per-sample gradients, element by element"
+    ELEMENTS = "some elements of per-sample gradients"
 
     @property
     def per_sample(self) -> bool:
         """Whether this takes the calls of the modules to answer."""
-        return self not in (Want.FORWARD, Want.ROAD, Want.ACTIVATIONS)
+        return self not in (Want.FORWARD, Want.ROAD, Want.START, Want.ACTIVATIONS)
 
 
 class Statistic(ABC):

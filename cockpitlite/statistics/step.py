@@ -32,13 +32,13 @@ class Unavailable(Exception):
 class Line:
     """The step that was last taken, as a line from its start: what its successor needs to judge it.
 
-    ``displacement`` and ``start`` are lists over parameters; ``slope`` is gᵀd along the displacement itself, and the
-    variances are unbiased ones over the samples, None where they are not known.
+    ``displacement`` and ``start`` (None where nobody wants it) are lists over parameters; ``slope`` is gᵀd along the
+    displacement itself, and the variances are unbiased ones over the samples, None where they are not known.
     """
 
     step: int
     displacement: list[Tensor]
-    start: list[Tensor]
+    start: list[Tensor] | None
     length: Tensor
     loss: Tensor | None
     loss_variance: Tensor | None
@@ -49,16 +49,17 @@ class Line:
 
 @dataclass
 class Memory:
-    """What is carried from one tracked step to the next: the extreme eigenvectors of H, and of H as scaled.
+    """What is carried from one tracked step to the next: by name, where the search for an eigenvalue goes on.
 
     ``known_loss`` says whether the loss was found to have a curvature of a known form, None before that was tested;
+    ``calls_wanted`` whether the calls of the modules are wanted where the batch is evaluated again;
     ``rounding`` is a random stream on the host.
     """
 
     rounding: random.Random = field(default_factory=lambda: random.Random(0))
     known_loss: bool | None = None
-    hessian: tuple[Tensor, Tensor] | None = None
-    scaled: tuple[Tensor, Tensor] | None = None
+    calls_wanted: bool = False
+    followed: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -74,7 +75,7 @@ class Step:
     for all. ``generator`` is a random stream of our own on the parameters' device; ``recorder`` records the calls of
     the modules where a batch is evaluated again, the only way to see them where they are ``unseen``. ``foreign`` are
     the parameters that act outside of the module that owns them too. ``reasons`` says,
-    by topic, what is known not to work; ``held`` whether a check on the device held, which the host may not know yet;
+    by topic, what is known not to work; ``held`` whether a check on the device held, None where that is sure;
     ``remarks`` what a user should know of how a reading was made.
     """
 
@@ -105,7 +106,7 @@ class Step:
     foreign: frozenset[int] = frozenset()
     scan: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
-    held: dict[str, Tensor] = field(default_factory=dict)
+    held: dict[str, Tensor | None] = field(default_factory=dict)
     remarks: dict[str, str] = field(default_factory=dict)
     loss_fn: Any = None
 

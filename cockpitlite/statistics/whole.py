@@ -35,7 +35,7 @@ class WholeRule(Rule):
         masked = [one_sample_each(slope, scope.indices, scope.samples) for slope in slopes]
         with replay.standing():
             products = batched_gradients(inputs, replay.leaves, masked)
-        return {name: self._filled(products, name, len(scope.indices)) for name in names}
+        return {name: self._filled(products, name, scope.count) for name in names}
 
     def total(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return the product with the whole slope."""
