@@ -38,7 +38,7 @@ types: $(DEVELOPMENT)
 	$(BIN)/mypy
 
 tests: $(DEVELOPMENT) $(REFERENCE)
-	$(BIN)/pytest -q $(ARGS)
+	$(BIN)/pytest -q -n auto --dist worksteal $(ARGS)
 
 matrix: $(DEVELOPMENT)
 	$(BIN)/python benchmarks/exactness.py --write docs/matrix.md

@@ -150,23 +150,31 @@ def random_signs(like: Sequence[Tensor], generator: torch.Generator) -> Vectors:
 @functools.cache
 def _signs_of_bytes(device: torch.device) -> Tensor:
     """Return the eight signs that the bits of each byte stand for, ``[byte, bit]``."""
-    bits = torch.arange(256)[:, None] >> torch.arange(8) & 1
+    bits = torch.arange(256)[:, None] >> torch.arange(7, -1, -1) & 1
     return (2.0 * bits - 1).to(device)
 
 
 @dataclass(frozen=True)
 class TraceEstimate:
-    """Hutchinson's estimate: the trace ``by_tensor`` (``[parameter]``), their sum, and its standard error."""
+    """Hutchinson's estimate: the trace ``by_tensor`` (``[parameter]``), their sum, and its standard error.
+
+    ``square`` is the mean of ‖Hv‖² over these probes and, fading, those of the steps before.
+    """
 
     total: Tensor
     by_tensor: Tensor
     standard_error: Tensor
+    square: Tensor
 
 
-def hutchinson(product: Product, like: Sequence[Tensor], probes: int, generator: torch.Generator) -> TraceEstimate:
+def hutchinson(
+    product: Product, like: Sequence[Tensor], probes: int, generator: torch.Generator, before: Tensor | None
+) -> TraceEstimate:
     """Estimate a trace from vᵀHv with random signs v (Hutchinson 1990).
 
-    The variance of a probe is 2(‖H‖² − Σh_jj²); E‖Hv‖² = ‖H‖² bounds it from above without a second probe.
+    The variance of a probe is 2(‖H‖² − Σh_jj²); E‖Hv‖² = ‖H‖² bounds it from above without a second probe. A probe
+    that misses what is steep knows neither the trace nor its own error: the mean of the steps ``before`` counts where
+    it is the larger.
     """
     traces, squares = [], []
     for _ in range(probes):
@@ -175,16 +183,23 @@ def hutchinson(product: Product, like: Sequence[Tensor], probes: int, generator:
         products = torch._foreach_mul(image, signs)
         traces.append(widest(torch.stack([at_least_float32(part).sum() for part in products])))
         squares.append(widest(norm(image)).square())
-    variance = 2 * torch.stack(squares).mean() / probes
+    square = now = torch.stack(squares).mean()
+    if before is not None:
+        mean = torch.lerp(before, now, _NEWS)
+        now, square = torch.maximum(now, mean), torch.where(mean.isfinite(), mean, before)
     by_tensor = torch.stack(traces).mean(0)
-    return TraceEstimate(by_tensor.sum(), by_tensor, variance.sqrt())
+    return TraceEstimate(by_tensor.sum(), by_tensor, (2 * now / probes).sqrt(), square)
+
+
+_NEWS = 0.2  # how much a step counts beside those before
 
 
 @dataclass(frozen=True)
 class Extreme:
     """An eigenvalue at one end of a spectrum: within the residual ‖Hx − λx‖ of ``value`` there is one.
 
-    ``ahead`` is where a search on a similar matrix may begin (flat, ``[D]``).
+    ``ahead`` is where a search on a similar matrix may begin: x and the vector of the eigenvalue next to it, flat
+    (``[2, D]``). Batches differ, and what comes second in one of them leads in another.
     """
 
     value: Tensor
@@ -193,7 +208,7 @@ class Extreme:
 
 
 class Search:
-    """A subspace that grows by products with a symmetric matrix H, by Lanczos' method with full reorthogonalisation.
+    """A subspace that grows by products with a symmetric matrix H, orthonormal; ``size`` products were taken.
 
     What H is on the subspace tells of the ends of its spectrum (Rayleigh and Ritz). Nothing waits for the device but
     the eigenvalues of that small matrix.
@@ -206,81 +221,89 @@ class Search:
         self._generator = generator
         self._like = like[0]
         self.dimension = sum(self._sizes)
-        self._basis = self._images = self._like.new_empty(0, self.dimension)  # [vector, D]
-        self._ritz: tuple[Tensor, Tensor, Tensor] | None = None
+        self.size = 0
+        self._basis = self._images = self._like.new_empty(0, self.dimension)  # [product, D]
+        self._projected = self._like.new_empty(0, 0)
 
-    @property
-    def size(self) -> int:
-        """How many products were taken."""
-        return len(self._basis)
+    def anywhere(self, products: int) -> None:
+        """Take products by Lanczos' method from a random vector on: they approach both ends of the spectrum."""
+        for place, random in self._places(products):
+            self._take(random if place == 0 else self._images[place - 1], random)
 
-    def grow(self, products: int, start: Tensor | None = None) -> None:
-        """Take products of H, from ``start`` on (a random vector without)."""
-        known, whole = self.size, min(self.size + products, self.dimension)
-        basis, images = (torch.cat([old, old.new_empty(whole - known, self.dimension)]) for old in self._both)
-        random = self._random()
-        following = random if start is None else torch.where(start.isfinite().all(), start, random)
-        for place in range(known, whole):
-            basis[place] = _next_direction(following, basis[:place], random.roll(place))
-            following = images[place]
-            self._take(basis[place], following)
-        self._basis, self._images, self._ritz = basis, images, None
+    def towards(self, sign: int, products: int, starts: Tensor) -> None:
+        """Take products towards the largest eigenvalue (``sign`` 1) or the smallest (−1), with ``starts`` to begin.
 
-    def end(self, sign: int, before: Tensor | None) -> Extreme:
-        """Return the largest eigenvalue (``sign`` 1) or the smallest one (−1), as far as it is known.
-
-        The next search begins at a mean of the vectors found lately, and ``before`` is where this one began: batches
-        differ, and what they have in common is steep in the next one too.
+        Each further one is taken of what is left of the last best vector's image: of its residual.
         """
-        sound, values, coordinates = self._on_subspace()
-        place = -1 if sign > 0 else 0
-        weights, value = coordinates[:, place].to(self._basis), values[place]
-        vector = weights @ self._basis
-        residual = widest((weights @ self._images - value.to(vector) * vector).norm())
-        ahead = vector
-        if before is not None:
-            turned = torch.lerp(before, torch.where(vector @ before < 0, -vector, vector), _NEWS)
-            ahead = torch.where(sound & before.isfinite().all(), turned / turned.norm(), vector)
-        return Extreme(torch.where(sound, value, torch.nan), torch.where(sound, residual, torch.nan), ahead)
+        begun = self.size
+        for place, random in self._places(products):
+            if place - begun < len(starts):
+                self._take(starts[place - begun], random)
+            else:
+                best = _leading(sign * self._projected[:place, :place]).to(self._images)
+                self._take(best @ self._images[:place], random)
 
-    @property
-    def _both(self) -> tuple[Tensor, Tensor]:
-        return self._basis, self._images
+    def end(self, sign: int) -> Extreme:
+        """Return the largest eigenvalue (``sign`` 1) or the smallest one (−1), as far as it is known."""
+        sound = self._projected.isfinite().all()
+        values, coordinates = torch.linalg.eigh(widest(torch.where(sound, self._projected, 0.0)))
+        order = [-1, -2] if sign > 0 else [0, 1]
+        weights = coordinates.T[order[: self.size]].to(self._basis)  # [vector, product]
+        vectors, value = weights @ self._basis, values[order[0]]
+        residual = widest((weights[0] @ self._images - value.to(vectors) * vectors[0]).norm())
+        return Extreme(torch.where(sound, value, torch.nan), torch.where(sound, residual, torch.nan), vectors)
 
-    def _take(self, vector: Tensor, image: Tensor) -> None:
-        """Write Hv to ``image``."""
-        parts = [part.view(shape) for part, shape in zip(vector.split(self._sizes), self._shapes, strict=True)]
+    def _places(self, products: int) -> Iterator[tuple[int, Tensor]]:
+        """Make room for products and yield their places, each with a random vector of its own."""
+        known, whole = self.size, min(self.size + products, self.dimension)
+        self._basis, self._images = (_with_room(each, whole) for each in (self._basis, self._images))
+        self._projected = torch.nn.functional.pad(self._projected, [0, whole - known] * 2)
+        random = self._random(self.dimension + whole)
+        for place in range(known, whole):
+            yield place, random[place : place + self.dimension]
+
+    def _take(self, vector: Tensor, instead: Tensor) -> None:
+        """Take the product of what of a vector is new, or of another one where nothing is."""
+        place = self.size
+        basis, self.size = self._basis[:place], place + 1
+        direction, image = self._basis[place], self._images[place]
+        _put_direction(vector, basis, instead, direction)
+        parts = [part.view(shape) for part, shape in zip(direction.split(self._sizes), self._shapes, strict=True)]
         torch.cat([part.flatten() for part in self._product(parts)], out=image)
+        self._projected[place, : place + 1] = self._projected[: place + 1, place] = self._basis[: place + 1] @ image
 
-    def _random(self) -> Tensor:
-        """Return a vector of small random numbers, never 0."""
-        words = torch.empty(-(-self.dimension // 8), dtype=torch.int64, device=self._like.device)
+    def _random(self, length: int) -> Tensor:
+        """Return small random numbers, never 0."""
+        words = torch.empty(-(-length // 8), dtype=torch.int64, device=self._like.device)
         drawn = words.random_(-(2**63), None, generator=self._generator).view(torch.int8)
-        return drawn[: self.dimension].to(self._like.dtype) + 0.5
-
-    def _on_subspace(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return whether H is finite on the subspace, its eigenvalues there, and their vectors' coordinates."""
-        if self._ritz is None:
-            projected = widest(self._basis @ self._images.T)
-            projected = (projected + projected.T) / 2
-            sound = projected.isfinite().all()
-            self._ritz = (sound, *torch.linalg.eigh(torch.where(sound, projected, 0.0)))
-        return self._ritz
+        return drawn[:length].to(self._like.dtype) + 0.5
 
 
-_NEWS = 0.3  # how much the last batch counts beside those before: batches differ
+def _with_room(rows: Tensor, count: int) -> Tensor:
+    room = rows.new_empty(count, rows.shape[1])
+    room[: len(rows)] = rows
+    return room
 
 
-def _next_direction(vector: Tensor, basis: Tensor, instead: Tensor) -> Tensor:
-    """Return a unit vector orthogonal to the basis: the rest of ``vector``, or of another where that has none."""
-    rest = _rest(vector, basis)
-    dead = ~(rest.norm() > 10 * torch.finfo(vector.dtype).eps * vector.norm())
-    rest = _rest(_rest(torch.where(dead, instead, rest), basis), basis)
-    return rest / rest.norm()
+def _put_direction(vector: Tensor, basis: Tensor, instead: Tensor, out: Tensor) -> None:
+    """Write a unit vector orthogonal to the basis: the rest of ``vector``, or of another where that has none."""
+    known = basis @ vector
+    rest = torch.addmv(vector, basis.T, known, alpha=-1)
+    length = rest.norm()
+    dead = ~(length > torch.finfo(vector.dtype).eps ** 0.75 * known.norm())  # else it is rounding
+    rest = torch.where(dead, instead, rest)
+    rest.addmv_(basis.T, basis @ rest, alpha=-1)
+    torch.div(rest, rest.norm(), out=out)
 
 
-def _rest(vector: Tensor, basis: Tensor) -> Tensor:
-    return vector - (basis @ vector) @ basis if len(basis) else vector
+def _leading(matrix: Tensor) -> Tensor:
+    """Return the vector of the largest eigenvalue of a small symmetric matrix, about; nothing waits for the device."""
+    size = matrix.norm().clamp(min=torch.finfo(matrix.dtype).tiny)
+    power = matrix / size + torch.eye(len(matrix)).to(matrix)  # no eigenvalue is negative
+    for _ in range(10):  # its 1024th power
+        power = power @ power
+        power = power / power.norm()
+    return power.index_select(1, power.diagonal().argmax()).flatten()
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ class Evaluation:
 
         @contextlib.contextmanager
         def recorded(forward: Forward) -> Iterator[None]:
-            with recorder.over(forward) as again:
+            with recorder.over(forward, activations=False) as again:
                 self.forwards.append(again)
                 yield
 
@@ -307,9 +307,11 @@ class _LossFunctions(TorchFunctionMode):
         given = args[0] if args else kwargs.get("input")
         if isinstance(given, Tensor) and given.requires_grad:
             self._note(name, given, args, kwargs, result)
-        leaves = [id(part) for part in tensors_in((args, kwargs)) if part.requires_grad and part.is_leaf]
-        made = [part for part in tensors_in(result) if part.requires_grad and not part.is_leaf] if leaves else []
-        if made:
+        made = [part for part in tensors_in(result) if part.requires_grad and not part.is_leaf]
+        leaves = (
+            [id(part) for part in tensors_in((args, kwargs)) if part.requires_grad and part.is_leaf] if made else []
+        )
+        if leaves:
             self.uses += [get_gradient_edge(part) for part in made]
             self.used.update(leaves)
         return result

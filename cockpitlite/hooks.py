@@ -120,10 +120,10 @@ class CallRecorder:
         self._own_entry = None
 
     @contextlib.contextmanager
-    def over(self, forward: Forward) -> Iterator[Forward]:
+    def over(self, forward: Forward, activations: bool = True) -> Iterator[Forward]:
         """Record the calls inside, the root's own among them, in a new record of the forward that is made again."""
         again = replace(forward, outputs=[], calls=[], scanned={}, activations={})
-        self.begin(again, forward.args, forward.kwargs, Wish(calls=True, activations=True))
+        self.begin(again, forward.args, forward.kwargs, Wish(calls=True, activations=activations))
         self._own_entry = None
         self._attach_to(self.root)
         try:

@@ -9,9 +9,10 @@ class HessMaxEv(Instrument):
     """λ_max of the batch loss's Hessian at θ_t, the sharpness; ``hess_max_ev_residual`` is ‖Hx − λx‖.
 
     The largest eigenvalue, not the largest in magnitude. In full-batch gradient descent it climbs to 2/lr and stays
-    there (Cohen et al. 2021, arXiv:2103.00065; see EdgeOfStability). Followed by Lanczos' method from the eigenvectors
-    of the last probe: within a residual of the value there is an eigenvalue of H. Costs 32 Hessian products on the
-    first tracked step and 16 on each later one, shared with HessMinEv.
+    there (Cohen et al. 2021, arXiv:2103.00065; see EdgeOfStability). Followed from the steepest directions of the last
+    probe: never above the largest eigenvalue but for rounding, and within a residual there is an eigenvalue of H. Where
+    another direction takes the lead, a step may fall short. Costs 32 Hessian products on the first tracked step and 5
+    on each later one (16 up to 4096 parameters).
     """
 
     panel = Panel(

@@ -9,7 +9,8 @@ class HessMinEv(Instrument):
     """λ_min of the batch loss's Hessian at θ_t; ``hess_min_ev_residual`` is ‖Hx − λx‖.
 
     Negative nearly always: the loss of a network bends downward in some direction. Far below 0 beside λ_max says that
-    the iterate is near a saddle. Costs nothing beside HessMaxEv.
+    the iterate is near a saddle. An upper bound: at this end eigenvalues lie close together, and it takes many probes
+    to tell them apart. Costs as many Hessian products as HessMaxEv, but none beside it on the first tracked step.
     """
 
     panel = Panel(

@@ -15,9 +15,10 @@ class HessTrace(Instrument):
     """tr H of the batch loss at θ_t, per tensor and in total: the sum of all curvatures.
 
     Large and growing says that the loss gets sharper all around. By default Hutchinson's estimate vᵀHv with random
-    signs v, unbiased, with ``hess_trace_std`` an upper bound of its standard error; ``probes`` of them are averaged.
-    ``ggn_mc``, ``ggn_exact`` and ``diag_h`` sum a diagonal instead: of the generalised Gauss-Newton matrix, drawn or
-    exact, or of the Hessian (by BackPACK). Costs one Hessian product a probe.
+    signs v, unbiased, with ``hess_trace_std`` a bound of its standard error from ‖Hv‖, of this step or, where that is
+    larger, of those before; ``probes`` of them are averaged. ``ggn_mc``, ``ggn_exact`` and ``diag_h`` sum a diagonal
+    instead: of the generalised Gauss-Newton matrix, drawn or exact, or of the Hessian (by BackPACK). Costs one Hessian
+    product a probe.
     """
 
     panel = Panel(

@@ -64,7 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "spread": set(),
     "replay": {"tree", "trace", "records", "losses", "hooks", "attributes"},
     "curvature": {"records", "replay", "precision"},
-    "heads": {"records", "replay", "hooks", "precision"},
+    "heads": {"tree", "records", "replay", "hooks", "precision"},
     "backpacked": {"records", "replay", "losses"},
     "axes": {"tree", "records", "replay", "hooks"},
     "statistics": CAPTURE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Self
 
@@ -18,7 +18,9 @@ from cockpitlite.statistics.statistic import Statistic, Supply, Want
 from cockpitlite.statistics.step import Step
 
 COLD_PRODUCTS = 32  # Hessian products of the first probe of a spectrum,
-WARM_PRODUCTS = 4  # and of each later one for each end, which starts where the last ones ended: batches differ
+WARM_PRODUCTS = 5  # and of each later one for each end, which starts where the last one ended: batches differ
+SMALL_PRODUCTS = 16  # the same in a small model, where a product takes hardly any time,
+SMALL = 4096  # and how many parameters that has at the most
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,12 @@ class Hessian(Statistic):
 
     def trace(self, probes: int) -> TraceEstimate:
         """Return Hutchinson's estimate of the trace; NaN for a tensor that is frozen."""
-        found = hutchinson(self.product, self.step.start, probes, self.step.generator)
-        frozen = torch.tensor(self.step.frozen).to(found.by_tensor.device, non_blocking=True)
-        by_tensor = found.by_tensor.masked_fill(frozen, torch.nan)
-        return TraceEstimate(self.trusted(found.total), self.trusted(by_tensor), self.trusted(found.standard_error))
+        step = self.step
+        found = hutchinson(self.product, step.start, probes, step.generator, step.memory.squared_hessian)
+        step.memory.squared_hessian = found.square
+        frozen = torch.tensor(step.frozen).to(found.by_tensor.device, non_blocking=True)
+        by_tensor = self.trusted(found.by_tensor.masked_fill(frozen, torch.nan))
+        return replace(found, total=self.trusted(found.total), by_tensor=by_tensor)
 
     def search(self, roots: Sequence[Tensor] | None = None) -> Search:
         """Return a search for eigenvalues of H, or of SHS for a diagonal S of ``roots``, over what is trained."""
@@ -80,13 +84,12 @@ class Hessian(Statistic):
     def followed(self, search: Search, name: str, sign: int) -> Extreme:
         """Return one end of a spectrum; the search goes on from where those of the steps before have come to."""
         known = self.step.memory.followed
-        before = known.get(name)
-        if before is not None and len(before) == search.dimension:
-            search.grow(WARM_PRODUCTS, before)
+        starts = known.get(name)
+        if starts is not None and starts.shape[1] == search.dimension:
+            search.towards(sign, SMALL_PRODUCTS if search.dimension <= SMALL else WARM_PRODUCTS, starts)
         else:
-            before = None
-            search.grow(COLD_PRODUCTS - search.size)
-        found = search.end(sign, before)
+            search.anywhere(COLD_PRODUCTS - search.size)
+        found = search.end(sign)
         known[name] = found.ahead
         return Extreme(self.trusted(found.value), self.trusted(found.residual), found.ahead)
 

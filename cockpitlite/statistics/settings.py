@@ -42,7 +42,7 @@ class BatchSize(Statistic):
 
 @dataclass(frozen=True)
 class Costs(Statistic):
-    """What the run takes: watching's ``share`` of the time in a window (0 to 1), see :class:`cockpitlite.meters.Meters`.
+    """What the run takes: watching's ``share`` of the time in a window (0 to 1), as ``cockpitlite.meters`` has it.
 
     ``interval`` are the steps since the panel was last tracked (NaN at first), ``step_seconds`` is the mean time from
     step to step, ``memory`` in bytes, ``watts`` the GPU's mean power since the last tracked step (NaN where it cannot

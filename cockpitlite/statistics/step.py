@@ -49,8 +49,9 @@ class Line:
 
 @dataclass
 class Memory:
-    """What is carried from one tracked step to the next: by name, where the search for an eigenvalue goes on.
+    """What is carried from one tracked step to the next.
 
+    ``followed`` says by name where the search for an eigenvalue goes on; ``squared_hessian`` is a mean of ‖Hv‖²;
     ``known_loss`` says whether the loss was found to have a curvature of a known form, None before that was tested;
     ``calls_wanted`` whether the calls of the modules are wanted where the batch is evaluated again;
     ``rounding`` is a random stream on the host.
@@ -60,6 +61,7 @@ class Memory:
     known_loss: bool | None = None
     calls_wanted: bool = False
     followed: dict[str, Tensor] = field(default_factory=dict)
+    squared_hessian: Tensor | None = None
 
 
 @dataclass
