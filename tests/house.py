@@ -28,6 +28,7 @@ CAPTURE = {
     "backpacked",
     "meters",
     "precision",
+    "spread",
 }  # and what only the tracker may join to them
 SHARED = {"panel", "store", "diagnosis"}
 TRAINING = CAPTURE | {

@@ -93,7 +93,7 @@ def _own_diagonal(step: Step, backward: Backward, evaluation: Evaluation, kind: 
         columns: Iterable[Column] = ([part / draws**0.5 for part in heads.drawn()] for _ in range(draws))
     else:
         columns = _all_columns(heads, backward)
-    seen = replace(backward, givens=[], nodes=[], trace=None, scale=None, forwards=evaluation.forwards)
+    seen = replace(backward, givens=[], nodes=[], trace=None, scale=None, forwards=evaluation.forwards, spread={})
     squared = _by_samples if _mixes_samples(backward) else _by_calls_or_samples
     total: dict[int, Tensor] = {}
     for column in columns:
