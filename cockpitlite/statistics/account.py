@@ -14,7 +14,7 @@ from cockpitlite.statistics.added import AddedRule
 from cockpitlite.statistics.families import GENERIC, is_generic, rule_for
 from cockpitlite.statistics.rule import Rule, Scope
 from cockpitlite.statistics.step import Step, Unavailable
-from cockpitlite.statistics.survey import Asked, Found, side_by_side, surveyed
+from cockpitlite.statistics.survey import Asked, Found, add_to, side_by_side, surveyed
 from cockpitlite.statistics.whole import WholeRule
 
 ByParameter = dict[int, Tensor]  # by position among the watched parameters
@@ -91,7 +91,7 @@ class Account:
         """Return Σ c_n of each parameter over all samples."""
         found: ByParameter = {}
         for share in (*self.alone, *self.together):
-            _add(found, share.placed(share.rule.total(share.calls, list(share.parameters), self.scope)))
+            add_to(found, share.placed(share.rule.total(share.calls, list(share.parameters), self.scope)))
         return self._unscaled(found)
 
     @property
@@ -118,7 +118,7 @@ class Account:
         for place, part in self.scope.parts(size):
             built: ByParameter = {}
             for share in self.together:
-                _add(built, share.placed(share.rule.contributions(share.calls, list(share.parameters), part)))
+                add_to(built, share.placed(share.rule.contributions(share.calls, list(share.parameters), part)))
             yield place, built
 
     def _unscaled(self, found: ByParameter) -> ByParameter:
@@ -137,13 +137,8 @@ def sums(step: Step) -> list[Tensor]:
     """Return Σ c_n of each watched parameter from the records, unscaled, without the sign of ``maximize``."""
     total = {index: torch.zeros_like(gradient) for index, gradient in enumerate(step.gradient)}
     for account in accounts(step, every=True):
-        _add(total, account.totals())
+        add_to(total, account.totals())
     return [total[index] for index in range(len(step.gradient))]
-
-
-def _add(total: ByParameter, more: Mapping[int, Tensor]) -> None:
-    for index, value in more.items():
-        total[index] = total[index] + value if index in total else value
 
 
 def _shares(step: Step, backward: Backward) -> list[Share]:

@@ -20,8 +20,8 @@ from cockpitlite.precision import at_least_float32
 from cockpitlite.records import Call
 from cockpitlite.statistics.layout import rows_of, with_batch_axis
 from cockpitlite.statistics.products import Sizes
-from cockpitlite.statistics.rule import Rule, Scope, add, cache_sized, checked_input, output_gradient
-from cockpitlite.statistics.survey import Asked, Found, side_by_side, surveyed
+from cockpitlite.statistics.rule import Rule, Scope, cache_sized, checked_input, output_gradient
+from cockpitlite.statistics.survey import Asked, Found, add_to, side_by_side, surveyed
 
 _WEIGHT_GRADIENTS: dict[int, Callable[..., Tensor]] = {1: conv1d_weight, 2: conv2d_weight, 3: conv3d_weight}
 
@@ -42,9 +42,9 @@ class ConvolutionRule(Rule):
         for call in calls:
             made = _Correlation.of(call, scope.samples, scope.chosen)
             if "weight" in names:
-                add(total, "weight", at_least_float32(made.weight_of_each()))
+                add_to(total, {"weight": at_least_float32(made.weight_of_each())})
             if "bias" in names:
-                add(total, "bias", made.bias_of_each())
+                add_to(total, {"bias": made.bias_of_each()})
         return total
 
     def transient(self, calls: Sequence[Call]) -> int:
@@ -63,9 +63,9 @@ class ConvolutionRule(Rule):
         for call in calls:
             made = _Correlation.of(call, scope.samples, None)
             if "weight" in names:
-                add(total, "weight", made.weight())
+                add_to(total, {"weight": made.weight()})
             if "bias" in names:
-                add(total, "bias", made.bias_of_each().sum(0))
+                add_to(total, {"bias": made.bias_of_each().sum(0)})
         return total
 
 

@@ -18,6 +18,7 @@ from cockpitlite.statistics.evaluation import Again
 from cockpitlite.statistics.rule import CHUNK
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
 from cockpitlite.statistics.step import Step, Unavailable
+from cockpitlite.statistics.survey import add_to
 
 Kind = Literal["ggn_mc", "ggn_exact", "diag_h"]
 KINDS: tuple[Kind, ...] = ("ggn_mc", "ggn_exact", "diag_h")
@@ -97,8 +98,7 @@ def _own_diagonal(step: Step, backward: Backward, evaluation: Evaluation, kind: 
     squared = _by_samples if _mixes_samples(backward) else _by_calls_or_samples
     total: dict[int, Tensor] = {}
     for column in columns:
-        for index, part in squared(step, seen, evaluation, column).items():
-            total[index] = total[index] + part if index in total else part
+        add_to(total, squared(step, seen, evaluation, column))
     return [total[index] if index in total else torch.zeros_like(start) for index, start in enumerate(step.start)]
 
 
@@ -162,8 +162,6 @@ def _by_samples(step: Step, seen: Backward, evaluation: Evaluation, column: Colu
     total: dict[int, Tensor] = {}
     for some in torch.arange(samples).split(max(1, CHUNK // size)):
         masked = [one_sample_each(part, some, samples) for part in column]
-        for index, product in enumerate(evaluation.products(masked)):
-            if product is not None:
-                square = dense(product).square().sum(0)
-                total[index] = total[index] + square if index in total else square
+        products = enumerate(evaluation.products(masked))
+        add_to(total, {index: dense(each).square().sum(0) for index, each in products if each is not None})
     return total

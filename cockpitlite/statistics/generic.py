@@ -9,8 +9,9 @@ from torch import Tensor
 
 from cockpitlite.records import Call
 from cockpitlite.replay import NotReplayable, batched_gradients, gradients_of, rerun
-from cockpitlite.statistics.rule import Rule, Scope, add, own_parameters
+from cockpitlite.statistics.rule import Rule, Scope, own_parameters
 from cockpitlite.statistics.step import Unavailable
+from cockpitlite.statistics.survey import add_to
 
 
 class GenericRule(Rule):
@@ -27,16 +28,14 @@ class GenericRule(Rule):
             masked = [
                 None if g is None else _masked(call, position, g, scope) for position, g in enumerate(call.gradients)
             ]
-            for name, part in _products(call, names, masked, scope.values, batched=True).items():
-                add(total, name, part)
+            add_to(total, _products(call, names, masked, scope.values, batched=True))
         return total
 
     def total(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:
         """Return the vector-Jacobian product with the whole output gradient."""
         total: dict[str, Tensor] = {}
         for call in calls:
-            for name, part in _products(call, names, call.gradients, scope.values, batched=False).items():
-                add(total, name, part)
+            add_to(total, _products(call, names, call.gradients, scope.values, batched=False))
         return total
 
     def transient(self, calls: Sequence[Call]) -> int:

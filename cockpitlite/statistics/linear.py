@@ -59,19 +59,12 @@ class LinearRule(Rule):
 def _unbuilt(x: Tensor, g: Tensor, everyone: tuple[Tensor, Tensor], asked: Asked[str]) -> Found[str]:
     """Answer for the weight from inputs ``[sample, row, in]`` and output gradients ``[sample, row, out]``."""
     found: Found[str] = Found()
-    pairs = None
-    others_x, others_g = everyone
-    if (
-        asked.whole is not None
-        and x.shape[1] == 1
-        and len(others_x) * (x.shape[2] + g.shape[2]) < x[0].numel() * g[0].numel()
-    ):
-        pairs = ((x[:, 0] @ others_x[:, 0].T) * (g[:, 0] @ others_g[:, 0].T)).sum(1)
+    paired = Sizes(g.shape[2], x.shape[2], x.shape[1]).better_paired(len(everyone[0]))
     if asked.squares:
         found.squared = squared_by_pairs(x, g)
     if asked.count:
         along = [
-            pairs if pairs is not None and place == asked.whole else _projected(x, g, direction)
+            _paired(x, g, *everyone) if paired and place == asked.whole else _projected(x, g, direction)
             for place, direction in enumerate(asked.directions["weight"])
         ]
         found.projected = torch.stack(along)

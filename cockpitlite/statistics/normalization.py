@@ -13,7 +13,8 @@ from torch.nn import functional
 from cockpitlite.precision import at_least_float32
 from cockpitlite.records import Call
 from cockpitlite.statistics.layout import rows_of, with_batch_axis
-from cockpitlite.statistics.rule import Rule, Scope, add, checked_input, output_gradient
+from cockpitlite.statistics.rule import Rule, Scope, checked_input, output_gradient
+from cockpitlite.statistics.survey import add_to
 
 
 class _NormalizationRule(Rule):
@@ -26,7 +27,7 @@ class _NormalizationRule(Rule):
             g = at_least_float32(output_gradient(call))
             for name in names:
                 product = g if name == "bias" else g * self._normalized(call, at_least_float32(checked_input(call)))
-                add(total, name, self._summed(call, product, scope))
+                add_to(total, {name: self._summed(call, product, scope)})
         return total
 
     def total(self, calls: Sequence[Call], names: Sequence[str], scope: Scope) -> dict[str, Tensor]:

@@ -140,11 +140,6 @@ def cache_sized(device: torch.device) -> int:
     return CACHED if device.type == "cpu" else CHUNK
 
 
-def add(total: dict[str, Tensor], name: str, part: Tensor) -> None:
-    """Add what one more call contributes to a named parameter."""
-    total[name] = total[name] + part if name in total else part
-
-
 def own_parameters(module: nn.Module, names: Sequence[str]) -> dict[str, nn.Parameter]:
     """Return a module's own parameters by local name, those of uncalled submodules with their path."""
     known = dict(module.named_parameters(remove_duplicate=False))

@@ -18,7 +18,7 @@ from cockpitlite.statistics.draw import Draw
 from cockpitlite.statistics.gradient import MeanGradient
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
 from cockpitlite.statistics.step import Step, Unavailable, inner
-from cockpitlite.statistics.survey import Asked, Found, side_by_side
+from cockpitlite.statistics.survey import Asked, Found, add_to, side_by_side
 
 
 @dataclass(frozen=True)
@@ -203,10 +203,9 @@ def _draws(step: Step, made: Sequence[Account]) -> list[Draw]:
 
 def _summed(parts: Sequence[Mapping[int, Tensor]]) -> dict[int, Tensor]:
     """Add up what several backwards contributed to each parameter."""
-    total = dict(parts[0])
-    for part in parts[1:]:
-        for index, value in part.items():
-            total[index] = total[index] + value if index in total else value
+    total: dict[int, Tensor] = {}
+    for part in parts:
+        add_to(total, part)
     return total
 
 

@@ -117,6 +117,12 @@ def surveyed(built: Mapping[Key, Tensor], asked: Asked[Key]) -> Found[Key]:
     return found
 
 
+def add_to(total: dict[Key, Tensor], more: Mapping[Key, Tensor]) -> None:
+    """Add what one more call or backward contributes to each parameter."""
+    for key, value in more.items():
+        total[key] = total[key] + value if key in total else value
+
+
 def side_by_side(parts: Sequence[Found[Key]]) -> Found[Key]:
     """Join what was found of the same parameters in consecutive groups of samples."""
     first = parts[0]
