@@ -23,7 +23,7 @@ from cockpitlite.store import RunWriter
 pytestmark = pytest.mark.browser
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PATIENCE = 120  # seconds that a slow machine may take for anything
+PATIENCE = 40  # seconds that a slow machine may take for anything
 
 
 def _missing() -> str:
@@ -208,7 +208,8 @@ END = f"{HEAT}.x.at(-1)"
 def test_zoom_and_scroll_of_a_heat_map_survive_its_updates_and_new_bins(browser, tmp_path):
     title, joint = "Gradient elements", "Gradient elements × parameters"
     with contextlib.ExitStack() as stack:
-        stack.enter_context(trainer(tmp_path / "live.cockpit", 40, 60, "--full"))
+        # Gradients shrink, and with them come new bins, up to about step 500: slowly, so that no page comes too late.
+        stack.enter_context(trainer(tmp_path / "live.cockpit", 10, 60, "--full"))
         server = stack.enter_context(page_server(tmp_path, wait=True))
         seen = stack.enter_context(visit(browser, server.url))
         seen.until_charts(len(FULL_PANELS))
