@@ -40,6 +40,23 @@ def _register_browser(app: Dash) -> None:
     browser.clientside_callback(function("theme"), Output("theme", "children"), Input("theme", "n_clicks"))
     browser.clientside_callback(function("answered"), Output("silence", "className"), Input("step", "children"))
     browser.clientside_callback(function("title"), Output("title", "className"), Input("title", "data-title"))
+    browser.clientside_callback(
+        function("follows"),
+        Output("follow", "aria-pressed"),
+        Input("follow", "n_clicks"),
+        Input("picker", "value"),
+        State("follow", "aria-pressed"),
+        State("picker", "options"),
+        prevent_initial_call=True,
+    )
+    browser.clientside_callback(
+        function("goOn"),
+        Output("picker", "value"),
+        Input("newest", "data"),
+        State("picker", "value"),
+        State("follow", "aria-pressed"),
+        prevent_initial_call=True,
+    )
 
 
 def _register_board(app: Dash, runs: Runs) -> None:
@@ -111,35 +128,25 @@ def _tick(
 def _register_picker(app: Dash, runs: Runs) -> None:
     @app.callback(
         Output("picker", "options"),
-        Output("picker", "value"),
+        Output("newest", "data"),
         Input("look", "data"),
         State("picker", "options"),
         State("picker", "value"),
-        State("follow", "aria-pressed"),
         running=[(Output("slow-tick", "disabled"), True, False)],
         prevent_initial_call=True,
     )
-    def look_for_runs(_: Any, shown: Any, key: str | None, following: str) -> tuple[Any, Any]:
-        """Offer runs that came and take away those that went; go on to the newest one where that is wished."""
+    def look_for_runs(look: Any, shown: Any, key: str | None) -> tuple[Any, Any]:
+        """Offer runs that came and take away those that went; say which one a page that follows would go on to.
+
+        Whether it goes there is for the browser to decide, when it hears of it: the person may have picked another
+        run while this was being looked up, and that choice stands.
+        """
         entries = runs.entries()
         offered = layout.options(entries, key)
         newest = entries[0] if entries else None
-        moves = newest is not None and newest.key != key and (key is None or (following == "true" and newest.live))
-        return no_update if offered == shown else offered, newest.key if newest and moves else no_update
-
-    @app.callback(
-        Output("follow", "aria-pressed"),
-        Input("follow", "n_clicks"),
-        Input("picker", "value"),
-        State("follow", "aria-pressed"),
-        State("picker", "options"),
-        prevent_initial_call=True,
-    )
-    def follow_newest(_: Any, key: str | None, following: str, offered: Sequence[Mapping[str, str]]) -> Any:
-        """Turn following on and off; it ends when an older run is picked."""
-        if ctx.triggered_id == "follow":
-            return "false" if following == "true" else "true"
-        return "false" if offered and key != offered[0]["value"] else no_update
+        moves = newest is not None and newest.key != key and (key is None or newest.live)
+        news = {"key": newest.key, "instead": key, "look": look} if newest and moves else no_update
+        return no_update if offered == shown else offered, news
 
 
 def _register_diagnosis(app: Dash, runs: Runs, judge: Judge) -> None:

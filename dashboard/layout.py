@@ -43,6 +43,7 @@ def page(entries: Sequence[Entry]) -> Component:
             dcc.Store(id="reopen"),
             dcc.Store(id="look"),
             dcc.Store(id="judged"),
+            dcc.Store(id="newest"),
             html.Div(id="title", hidden=True),
             html.A("Skip to the panel", href="#board", className="skip"),
             _bar(entries),

@@ -23,7 +23,7 @@ from cockpitlite.store import RunWriter
 pytestmark = pytest.mark.browser
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PATIENCE = 40  # seconds that a slow machine may take for anything
+PATIENCE = 90  # seconds that a slow machine may take for anything
 
 
 def _missing() -> str:

@@ -95,14 +95,32 @@
         return views;
       },
 
+      /* Look for runs and judge the chosen one, unless the last judgement is still on its way: asked again it would
+         be dropped when it came, and on a machine slower than the clock none would ever be shown. */
       awake: function (ticks) {
-        return document.hidden ? window.dash_clientside.no_update : ticks;
+        const busy = document.hidden || document.querySelector("#verdict[data-dash-is-loading]");
+        return busy ? window.dash_clientside.no_update : ticks;
       },
 
       answered: function () {
         lastAnswer = Date.now();
         watchServer();
         return "";
+      },
+
+      /* Following is turned on and off by its button; it ends when an older run is picked. */
+      follows: function (clicks, key, following, offered) {
+        const triggered = window.dash_clientside.callback_context.triggered_id;
+        if (triggered === "follow") {
+          return following === "true" ? "false" : "true";
+        }
+        return offered.length && key !== offered[0].value ? "false" : window.dash_clientside.no_update;
+      },
+
+      /* Go on to a newer run, unless another one was picked since it was looked for, or nobody wishes to follow. */
+      goOn: function (newest, key, following) {
+        const unasked = newest.instead !== (key ?? null) || (key && following !== "true");
+        return unasked ? window.dash_clientside.no_update : newest.key;
       },
 
       theme: function (clicks) {
