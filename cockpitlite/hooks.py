@@ -18,11 +18,12 @@ from torch.utils.hooks import RemovableHandle
 from cockpitlite.activity import activation
 from cockpitlite.listening import listen, scale_of, unlisten
 from cockpitlite.losses import read_decisions, read_graph
-from cockpitlite.records import Backward, Call, Classified, Forward, Surroundings, Wish
+from cockpitlite.records import Backward, Call, Classified, Forward, Heard, Surroundings, Wish
 from cockpitlite.spread import additions, by_sample, origin_of
 from cockpitlite.trace import Trace, plain
 from cockpitlite.tree import map_tensors, tensors_in
 
+MOST_PROBES = 4  # parameters whose gradients tell whether a backward has reached the model
 Shapes = list[torch.Size]  # of the tensors that a call returned
 
 
@@ -334,7 +335,8 @@ class Capture:
     that our own re-evaluations are invisible. ``evaluated_again`` tells of a closure that was called more than once.
     ``versions`` are those of the parameters that the last forward was made with, and ``values`` copies of them where
     the capture ``keeps_values``. ``unused`` counts backwards that no step followed, ``skipped`` those of them whose
-    loss a GradScaler had scaled: it skips the step where a gradient is not finite.
+    loss a GradScaler had scaled: it skips the step where a gradient is not finite. Where nothing is wished for,
+    backwards are only ``heard``.
     """
 
     def __init__(
@@ -361,9 +363,10 @@ class Capture:
         self.trace = Trace()
         self.forwards: list[Forward] = []
         self.backwards: list[Backward] = []
+        self.heard: list[Heard] = []
         self.complete = False
-        self.begin(Wish())
-        self._probes = self.parameters[:: max(1, len(self.parameters) // 4)]
+        self._probes = self.parameters[:: -(-len(self.parameters) // MOST_PROBES)]
+        self._reset(Wish())
         self._marks: list[tuple[int, int] | None] = self._gradient_marks()
         self._permanent: list[_Removable] = [] if root is None else self._attach_to(root)
         listen(self)
@@ -398,6 +401,17 @@ class Capture:
 
     def begin(self, wish: Wish) -> None:
         """Start a step: forget the last one."""
+        if wish or self.wish:
+            self._reset(wish)
+        else:  # nothing else was kept
+            self._forget_backwards(used=self.complete)
+        self.observed: Tensor | None = None
+        if wish.gradient:
+            self._marks = self._gradient_marks()  # whatever the gradients hold now is old
+        self.complete = self.evaluated_again = self.aborted = self._closure = False
+        self._marks_after_step = True
+
+    def _reset(self, wish: Wish) -> None:
         if not self.trace.closed:
             self.trace.close()
         if self.calls is not None:
@@ -410,17 +424,11 @@ class Capture:
         self.gradient: list[Tensor | None] | None = None
         self._copied: list[tuple[int, int] | None] = []
         self.stale: list[Tensor | None] | None = None
-        self.observed: Tensor | None = None
         self._nodes: list[Tensor | None] = []
         self._caught: _Caught | None = None
         self._decisions: Classified | None = None
-        self.complete = False
-        self.evaluated_again = False
         self.versions: list[int] | None = None
         self.values: list[Tensor] | None = None
-        self.aborted = False
-        self._closure = False
-        self._marks_after_step = True
 
     def entered(self, closure: bool) -> None:
         """The optimizer's step has begun; with a closure, forward and backward happen inside of it."""
@@ -438,14 +446,16 @@ class Capture:
         self._permanent = []
         unlisten(self)
 
-    @_guarded
     def _before_forward(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        wish = self.wish
         if self.busy or self.complete or not torch.is_grad_enabled():
             return
         self._thread = threading.get_ident()
-        if not (wish.calls or wish.forwards):
-            return
+        if self.wish.calls or self.wish.forwards:
+            self._entered_root(root, args, kwargs)
+
+    @_guarded
+    def _entered_root(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        wish = self.wish
         if getattr(root, "_is_replica", False) or torch.compiler.is_compiling() or _is_transformed():
             return
         self._note_values()
@@ -475,10 +485,13 @@ class Capture:
             self.versions = versions
             self.values = [p.detach().clone() for p in self.parameters] if self.keeps_values else None
 
-    @_guarded
     def _after_forward(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if self.busy or self.complete or not self.forwards or not torch.is_grad_enabled():
             return None
+        return self._left_root(args, kwargs, output)
+
+    @_guarded
+    def _left_root(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if self.wish.calls and self.calls is not None:
             self.calls.end(args, kwargs, output)
             if not self.calls.saw_no_grad:  # a re-entrant checkpoint calls its modules again, in the backward
@@ -520,6 +533,8 @@ class Capture:
             self.stale = self._gradient_copy()  # nobody cleared the gradients of the last step
         self._marks_after_step = False
         self._marks = marks
+        if not self.wish:
+            return
         givens = _scalars(given)
         self._nodes = [read_graph(one) if self.wish.calls else None for one in givens]
         self._decisions = read_decisions(givens[0]) if self.wish.calls and givens else None
@@ -536,6 +551,10 @@ class Capture:
         reached = marks != self._marks
         self._marks = marks
         if not reached:
+            return
+        if not self.wish:
+            self.heard.append(_heard(_scalars(given)))
+            self.complete = self._closure
             return
         self._keep(_scalars(given), {} if caught is None else caught.settled())
         self.forwards = []
@@ -602,9 +621,10 @@ class Capture:
         """Whether this is another thread than the one that trains our model."""
         return self._thread is not None and self._thread != threading.get_ident()
 
-    def stepped(self) -> None:
-        """The optimizer's step is over: whatever the gradients hold now is old."""
-        self._marks = self._gradient_marks()
+    @property
+    def losses(self) -> list[Tensor | float | None]:
+        """The losses of this step's backwards, unscaled; None for one that is not a scalar."""
+        return [heard.loss for heard in self.heard] + [backward.loss for backward in self.backwards]
 
     def _forget(self) -> None:
         for forward in self.forwards:
@@ -614,12 +634,12 @@ class Capture:
 
     def _forget_backwards(self, used: bool = False) -> None:
         if not used:
-            scaled = sum(backward.scale is not None for backward in self.backwards)
+            scaled = sum(heard.scaled for heard in self.heard) + sum(b.scale is not None for b in self.backwards)
             self.skipped += scaled
-            self.unused += len(self.backwards) - scaled
+            self.unused += len(self.heard) + len(self.backwards) - scaled
         for backward in self.backwards:
             backward.release()
-        self.backwards = []
+        self.heard, self.backwards = [], []
         self.gradient = None
         self.stale = None
 
@@ -760,6 +780,17 @@ def _scalars(given: Any) -> list[Tensor]:
 
 def _unscaled(loss: Tensor, scale: Tensor | None) -> Tensor:
     return loss.clone() if scale is None else loss / scale
+
+
+def _heard(givens: Sequence[Tensor]) -> Heard:
+    """Return what is kept of a backward where nothing is wished for; no device is waited for."""
+    scales = [scale_of(one) for one in givens]
+    if not givens:
+        return Heard(None, False)
+    if len(givens) == 1 and givens[0].device.type == "cpu" and scales[0] is None:
+        return Heard(givens[0].item(), False)
+    losses = [_unscaled(plain(one), scale).reshape(()) for one, scale in zip(givens, scales, strict=True)]
+    return Heard(losses[0] if len(losses) == 1 else torch.stack(losses).sum(), scales[0] is not None)
 
 
 def _reached(forward: Forward) -> bool:

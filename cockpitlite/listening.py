@@ -41,11 +41,11 @@ class _Scales:
                 self._known[loss] = kept
 
     def of(self, loss: Tensor | None) -> Tensor | None:
-        return None if loss is None else self._known.get(loss)
+        return self._known.get(loss) if loss is not None and self._known else None
 
 
 _scales = _Scales()
-_listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+_listeners: list[weakref.ref[Listener]] = []
 _plain_backward = torch.autograd.backward
 _plain_scale = torch.amp.GradScaler.scale
 
@@ -55,7 +55,7 @@ def _heard_backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
     if torch._C._current_graph_task_id() != -1:  # a checkpoint's backward inside a backward
         return _plain_backward(tensors, *args, **kwargs)
     given = tensors[0] if isinstance(tensors, list | tuple) and len(tensors) == 1 else tensors
-    present = list(_listeners)
+    present = _present()
     for listener in present:
         listener.before_backward(given)
     _plain_backward(tensors, *args, **kwargs)
@@ -71,9 +71,13 @@ def _heard_scale(scaler: torch.amp.GradScaler, outputs: Any) -> Any:
     return scaled
 
 
+def _present() -> list[Listener]:
+    return [listener for reference in _listeners if (listener := reference()) is not None]
+
+
 def listen(listener: Listener) -> None:
     """Tell a listener of every backward from now on."""
-    _listeners.add(listener)
+    _listeners[:] = [weakref.ref(other) for other in (*_present(), listener)]
     if torch.autograd.backward is _plain_backward:
         torch.autograd.backward = _heard_backward
     if torch.amp.GradScaler.scale is _plain_scale:
@@ -82,7 +86,7 @@ def listen(listener: Listener) -> None:
 
 def unlisten(listener: Listener) -> None:
     """Tell it no more; after the last one torch is as it was."""
-    _listeners.discard(listener)
+    _listeners[:] = [weakref.ref(other) for other in _present() if other is not listener]
     if _listeners:
         return
     if torch.autograd.backward is _heard_backward:  # someone may have wrapped it after us

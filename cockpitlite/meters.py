@@ -155,14 +155,17 @@ class Meters:
         self._written = 0.0
         self._energy = EnergyMeter(device)
 
-    def stepped(self, step: int, kind: Hashable | None, watching: float, written: float = 0.0) -> list[Spent]:
-        """Note that a step has ended, and return what has become known: on a GPU that of earlier steps.
+    def mark(self, step: int, kind: Hashable | None, watching: float, written: float = 0.0) -> None:
+        """Note that a step has ended.
 
         ``kind`` tells what was measured, None for nothing; ``watching`` are the seconds that our code took on the host,
         ``written`` those that other threads have taken since the start.
         """
         self._clock.mark(Lap(step, kind, watching, written - self._written))
         self._written = written
+
+    def news(self) -> list[Spent]:
+        """Return what has become known of the steps that have ended: on a GPU that of the last ones comes later."""
         return [self._spent(lap, seconds) for lap, seconds in self._clock.durations()]
 
     def _spent(self, lap: Lap, seconds: float) -> Spent:

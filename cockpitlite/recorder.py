@@ -156,7 +156,7 @@ class Recorder:
         self._left_out: list[int] = []  # the steps of the blocks that were
         self._told_left_out = False
         self._buffers = _Buffers()
-        self._losses: list[tuple[int, Tensor]] = []
+        self._losses: list[tuple[int, Tensor | float]] = []
         self._shipped = time.monotonic()
         self._ill = False
         self._failed_topics: set[str] = set()
@@ -164,7 +164,7 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="cockpitlite-recorder", daemon=True)
         self._thread.start()
 
-    def loss(self, step: int, loss: Tensor) -> None:
+    def loss(self, step: int, loss: Tensor | float) -> None:
         """Take the loss of a step that is not tracked; many are sent together."""
         self._losses.append((step, loss))
         if len(self._losses) >= 64 or time.monotonic() - self._shipped > COMMIT_SECONDS / 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,10 @@ class Wish:
     gradient: bool = False
     scan: bool = False
     activations: bool = False
+
+    def __bool__(self) -> bool:
+        """Whether anything at all is wished for."""
+        return self.calls or self.forwards or self.gradient or self.scan or self.activations
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,16 @@ class Classified:
     logits: Tensor
     targets: Tensor
     ignored: int = -100
+
+
+class Heard(NamedTuple):
+    """A backward pass of a step that leaves nothing but its loss: a number where the host may know it at once.
+
+    ``scaled`` tells whether a GradScaler had scaled it; the loss is unscaled.
+    """
+
+    loss: Tensor | float | None
+    scaled: bool
 
 
 @dataclass

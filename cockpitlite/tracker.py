@@ -24,7 +24,7 @@ from cockpitlite.precision import widest
 from cockpitlite.recorder import Block, Check, Recorder
 from cockpitlite.records import Wish
 from cockpitlite.replay import NotReplayable, bare, loss_gradient
-from cockpitlite.schedule import Budget, Schedule, on_diagnosis_schedule
+from cockpitlite.schedule import Budget, Every, Schedule, on_diagnosis_schedule
 from cockpitlite.statistics import Line, Memory, Origin, Step, Supply, Unavailable, Want
 from cockpitlite.statistics.families import is_generic
 from cockpitlite.statistics.line import COMPLEX, line_of
@@ -32,6 +32,8 @@ from cockpitlite.statistics.loss import BatchLoss
 from cockpitlite.statistics.samples import accounted
 from cockpitlite.statistics.step import norms
 
+_UNTRACKED, _NOTHING = Plan(), Wish()
+MOST_QUIET = 16  # steps without anything due, after which what they took is looked at
 _RECORDED_SETTINGS = ("momentum", "betas", "weight_decay", "dampening", "nesterov", "eps", "alpha", "maximize")
 
 
@@ -135,6 +137,7 @@ class Tracker:
         self.reasons: dict[str, str] = {}
         self._programs: dict[Plan, Program] = {}
         self._alarm = False
+        self._quiet = 0
         self._line: Line | None = None
         self._snapshot: _Snapshot | None = None
         self._held: dict[str, Tensor | None] = {}
@@ -168,7 +171,7 @@ class Tracker:
             watched.optimizer, self._before_step, self._leave_step, lambda: self.capture.aborted
         )
         try:
-            self._plan = self._next_plan(Plan())
+            self._plan = self._next_plan(_UNTRACKED)
         except BaseException:  # the user's schedule
             self.close()
             raise
@@ -216,31 +219,34 @@ class Tracker:
         if not self.paused:
             self.paused = True
             self.recorder.event(self.step, "pause", {})
-            self.capture.begin(Wish())
-            self._plan, self._line = Plan(), None
+            self.capture.begin(_NOTHING)
+            self._plan, self._line, self._quiet = _UNTRACKED, None, 0
 
     def resume(self) -> None:
         """Measure again."""
         if self.paused:
             self.paused = False
             self.recorder.event(self.step, "unpause", {})
-            self._plan = self._next_plan(Plan())
+            self._plan = self._next_plan(_UNTRACKED)
 
     # --- planning ---
 
     def _next_plan(self, last: Plan) -> Plan:
         """Decide what the coming step measures, and let the hooks keep what that takes."""
+        self._quiet = 0
         if self.paused:
-            self.capture.begin(Wish())
-            return Plan()
-        plan = Plan(
-            panel=self._alarm or bool(self.schedule(self.step)),
-            diagnosis=on_diagnosis_schedule(self.step),
-            after_panel=last.panel and self._line is not None,
-            after_diagnosis=last.diagnosis and self._line is not None,
-        )
+            self.capture.begin(_NOTHING)
+            return _UNTRACKED
+        diagnoses = self.schedule.diagnoses_at if isinstance(self.schedule, Budget) else on_diagnosis_schedule
+        panel, diagnosis = self._alarm or bool(self.schedule(self.step)), diagnoses(self.step)
+        judged = self._line is not None
+        plan = _UNTRACKED
+        if panel or diagnosis or (judged and last.judged):
+            plan = Plan(panel, diagnosis, after_panel=judged and last.panel, after_diagnosis=judged and last.diagnosis)
         self._alarm = False
-        self.capture.begin(self._program(plan).wish)
+        if plan is _UNTRACKED and isinstance(self.schedule, Budget | Every):
+            self._quiet = min(MOST_QUIET, self.schedule.quiet(self.step) - 1)
+        self.capture.begin(self._program(plan).wish if plan is not _UNTRACKED else _NOTHING)
         return plan
 
     def _program(self, plan: Plan) -> Program:
@@ -271,12 +277,16 @@ class Tracker:
             if not self.paused:
                 self._measure(plan)
         finally:
-            self._report_trouble()
             self.step += 1
-            self.capture.stepped()
-            self._account(plan)
-            self._adopt_parameters()
-            self._plan = self._next_plan(plan)
+            self._note_time(plan)
+            self._quiet -= 1
+            if self._quiet >= 0 and not self._alarm:  # nothing is due, and the rest can wait
+                self.capture.begin(_NOTHING)
+            else:
+                self._report_trouble()
+                self._account()
+                self._adopt_parameters()
+                self._plan = self._next_plan(plan)
 
     def _leave_step(self) -> None:
         """End the step; what a callback of the user raises reaches the training loop."""
@@ -284,13 +294,8 @@ class Tracker:
         self.after_step(self.last_step)
 
     def _measure(self, plan: Plan) -> None:
-        losses = [backward.loss for backward in self.capture.backwards]
-        loss = losses[0] if len(losses) == 1 else None
         if not plan.tracked or self._snapshot is None:
-            if losses and all(value is not None for value in losses):
-                total = loss if loss is not None else torch.stack([v for v in losses if v is not None]).sum()
-                self._alarm = self._alarm or _is_broken(total)
-                self.recorder.loss(self.step, total if self._loss_sign() > 0 else -total)
+            self._hand_on_loss()
             return
         self._heed_verdicts()
         step = self._seen_step(self._snapshot)
@@ -311,6 +316,15 @@ class Tracker:
             self.capture.busy = False
         self._remark(step)
         self.recorder.block(block)
+
+    def _hand_on_loss(self) -> None:
+        """Record the loss of a step of which nothing else is measured."""
+        losses = self.capture.losses
+        known = [value for value in losses if value is not None]
+        if known and len(known) == len(losses):
+            total = sum(known[1:], known[0])
+            self._alarm = self._alarm or _is_broken(total)
+            self.recorder.loss(self.step, total if self._loss_sign() > 0 else -total)
 
     def _line_of(self, supply: Supply, plan: Plan) -> Line | None:
         """Return what the next step needs to judge this one; where it cannot be had, say so for who would judge."""
@@ -617,20 +631,23 @@ class Tracker:
 
     # --- the price ---
 
-    def _account(self, plan: Plan) -> None:
-        """Note what the step took, and let the schedule know of every step whose cost has become known."""
+    def _note_time(self, plan: Plan) -> None:
+        """Note what the step took."""
         meter, now = self.capture.meter, time.perf_counter()
         watching = self._watching + meter.seconds + now - self._entered
         meter.seconds, self._watching = 0.0, self._entered - now  # what is left of this call is the next step's
-        kind = plan if plan.tracked else None
-        known = self._meters.stepped(self.step - 1, kind, watching, self.recorder.seconds)
+        self._meters.mark(self.step - 1, plan if plan.tracked else None, watching, self.recorder.seconds)
+        if plan.panel:
+            self._last_panel = self.step - 1
+
+    def _account(self) -> None:
+        """Let the schedule know of every step whose cost has become known."""
+        known = self._meters.news()
         if isinstance(self.schedule, Budget):
             for spent in known:
                 of = spent.kind if isinstance(spent.kind, Plan) else _UNTRACKED
                 self.schedule.account(spent.step, spent.plain, spent.cost, spent.usual, of)
             self.schedule.pending = sum(isinstance(kind, Plan) and kind.panel for kind in self._meters.waiting)
-        if plan.panel:
-            self._last_panel = self.step - 1
 
     @property
     def interval(self) -> float:
@@ -641,7 +658,6 @@ class Tracker:
         return -1.0 if all(group.get("maximize", False) for group in self.watched.optimizer.param_groups) else 1.0
 
 
-_UNTRACKED = Plan()
 _MOVED = (
     "the parameters were moved between the forward and the step, as SAM does; from the next tracked step on, the "
     "batch is evaluated where it was"
@@ -684,8 +700,10 @@ def owner_list(model: nn.Module, parameters: Sequence[nn.Parameter]) -> list[Own
     ]
 
 
-def _is_broken(loss: Tensor) -> bool:
+def _is_broken(loss: Tensor | float) -> bool:
     """Whether a loss is known not to be finite without waiting for a device; elsewhere the recorder will tell."""
+    if not isinstance(loss, Tensor):
+        return not math.isfinite(loss)
     return loss.device.type == "cpu" and not math.isfinite(loss.float().numpy())
 
 

@@ -10,7 +10,7 @@ import torch
 from cockpitlite import meters
 from cockpitlite.meters import Clock, DeviceClock, HostClock, Meters
 from cockpitlite.plan import Plan
-from cockpitlite.schedule import Budget, on_diagnosis_schedule
+from cockpitlite.schedule import Budget
 
 CPU = torch.device("cpu")
 
@@ -49,7 +49,7 @@ class Training:
         random = np.random.default_rng(0)
         last = Plan()
         for step in range(steps):
-            plan = Plan(self.budget(step), on_diagnosis_schedule(step), last.panel, last.diagnosis)
+            plan = Plan(self.budget(step), self.budget.diagnoses_at(step), last.panel, last.diagnosis)
             stretch = float(np.exp(self.noise * random.standard_normal()))
             seen = self.hook + self.panel * plan.panel + self.diagnosis * plan.diagnosis
             seen += self.after * (plan.after_panel or plan.after_diagnosis)
@@ -59,7 +59,8 @@ class Training:
             writing = self.writing * (plan.panel or plan.diagnosis)
             written += writing
             now += plain + seen + unseen + self.pause(step)
-            for spent in self.meters.stepped(step, plan if plan.tracked else None, seen, written):
+            self.meters.mark(step, plan if plan.tracked else None, seen, written)
+            for spent in self.meters.news():
                 of = spent.kind if isinstance(spent.kind, Plan) else Plan()
                 self.budget.account(spent.step, spent.plain, spent.cost, spent.usual, of)
             self.budget.pending = sum(isinstance(kind, Plan) and kind.panel for kind in self.meters.waiting)
@@ -105,6 +106,8 @@ SURPRISES = {
     "validation": {"pause": lambda step: 2.0 if step % 100 == 99 else 0.0},
     "a slow disk for the data": {"pause": lambda step: 0.1 if step % 7 == 0 else 0.0},
     "a diagnosis that takes half of the budget": {"diagnosis": 0.02},
+    "a diagnosis that would take all of the budget": {"diagnosis": 0.05},
+    "hooks and a diagnosis that would take all of the budget": {"hook": 0.0005, "diagnosis": 0.04, "panel": 0.03},
     "hooks that take most of the budget": {"hook": 0.0008, "diagnosis": 0.002, "panel": 0.004},
     "hooks that take a third of the budget": {"hook": 0.00033},
     "costs that the host does not see": {"panel": 0.002, "diagnosis": 0.002, "unseen": 0.02},
@@ -130,7 +133,14 @@ def test_between_the_bursts_of_the_diagnosis_tracked_steps_are_evenly_spaced(mon
     assert gaps.max() < 1.5 * np.median(gaps)
 
 
-@pytest.mark.parametrize("greedy", [{"diagnosis": 0.1}, {"hook": 0.005}])
+def test_a_diagnosis_that_is_too_dear_leaves_out_rounds_and_never_goes_silent(monkeypatch):
+    training = Training(Budget(0.1), diagnosis=0.05, noise=0.0).run(6000, monkeypatch)
+    begins = [step for step, plan in enumerate(training.plans) if plan.diagnosis and step >= 50 and step % 500 == 0]
+    assert begins[0] == 500 and set(np.diff(begins)) == {1500}
+    assert all(training.plans[begin + step].diagnosis for begin in begins for step in range(10))
+
+
+@pytest.mark.parametrize("greedy", [{"hook": 0.005}])
 def test_what_takes_everything_leaves_the_panel_a_part(greedy, monkeypatch):
     training = Training(Budget(0.1), **greedy).run(2000, monkeypatch)
     spent = 0.02 * sum(step >= 500 for step in training.tracked()) / sum(training.plains[500:])
@@ -154,6 +164,11 @@ def test_the_share_that_is_read_is_the_true_one(surprise, monkeypatch):
     pauses = sum(training.pause(step) for step in range(700, 1200))
     cost, plain = sum(training.costs[700:]), sum(training.plains[700:])
     assert training.meters.share == pytest.approx(cost / (cost + plain + pauses), rel=0.1)
+
+
+def _news(times: Meters, step: int, kind: str | None, watching: float) -> list[meters.Spent]:
+    times.mark(step, kind, watching)
+    return times.news()
 
 
 class Device:
@@ -199,7 +214,7 @@ def test_what_the_host_does_while_the_device_works_costs_nothing():
     known = []
     for step in range(40):
         now += 0.012 if step % 4 == 0 else 0.01
-        known += times.stepped(step, "panel" if step % 4 == 0 else None, 0.008 if step % 4 == 0 else 0.0)
+        known += _news(times, step, "panel" if step % 4 == 0 else None, 0.008 if step % 4 == 0 else 0.0)
     costs = [spent.cost for spent in known if spent.kind is not None]
     assert costs[-1] == pytest.approx(0.002)
     assert len(times.waiting) == 1
@@ -209,12 +224,12 @@ def test_steps_inside_of_a_capture_are_not_timed_and_none_is_waited_for_in_it():
     device = Device(0, lambda: float(device.passed))
     clock = DeviceClock(device.record)
     times = Meters(CPU, clock)
-    assert len(times.stepped(0, None, 0.0)) == 1
+    assert len(_news(times, 0, None, 0.0)) == 1
     device.capturing = True
-    assert times.stepped(1, None, 0.0) == []
+    assert _news(times, 1, None, 0.0) == []
     device.capturing = False
-    assert times.stepped(2, None, 0.0) == []  # it began inside
-    assert [spent.step for spent in times.stepped(3, None, 0.0)] == [3]
+    assert _news(times, 2, None, 0.0) == []  # it began inside
+    assert [spent.step for spent in _news(times, 3, None, 0.0)] == [3]
 
 
 def test_a_device_far_behind_leaves_its_oldest_steps_untimed():
@@ -222,5 +237,5 @@ def test_a_device_far_behind_leaves_its_oldest_steps_untimed():
     clock = DeviceClock(device.record)
     times = Meters(CPU, clock)
     for step in range(500):
-        assert times.stepped(step, None, 0.0) == []
+        assert _news(times, step, None, 0.0) == []
     assert len(times.waiting) == meters.WAITING_STEPS
