@@ -141,7 +141,9 @@ def loss_gradient(
     with replay.standing():
         gradients = gradients_of([replay.loss], replay.leaves)
     filled = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradients, replay.leaves, strict=True)]
-    return replay.loss.detach() / replay.scale, [dense(g) / replay.scale for g in filled]
+    loss, found = replay.loss.detach(), [dense(gradient) for gradient in filled]
+    scale = backward.scale
+    return (loss, found) if scale is None else (loss / scale, [gradient / scale for gradient in found])
 
 
 def gradients_of(

@@ -208,8 +208,7 @@ def _slope_elsewhere(step: Step, values: list[Tensor], direction: list[Tensor]) 
     try:
         for backward in step.backwards:
             _, gradient = loss_gradient(backward, step.parameters, values)
-            signed = [g * sign for g, sign in zip(gradient, step.signs, strict=True)]
-            part = inner(signed, direction)
+            part = inner(step.signed(gradient), direction)
             slope = part + slope.to(part)
     except NotReplayable as reason:
         raise Unavailable(str(reason)) from reason

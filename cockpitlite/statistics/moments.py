@@ -38,7 +38,7 @@ class SecondMoments(Statistic):
         step, survey = supply.step, supply(SampleSurvey)
         total, looked_at = step.samples, survey.looked_at
         squares, plain = _contributed(supply, survey)
-        whole = [sign * g for g, sign in zip(step.gradient, step.signs, strict=True)]
+        whole = step.signed(step.gradient)
         # Rounded contributions are centred about their own mean: it differs from the gradient by their rounding.
         centres = [s * (total / looked_at) for s in plain] if looked_at == total else whole
         each = zip(squares, plain, centres, strict=True)
@@ -70,7 +70,7 @@ def _contributed(supply: Supply, survey: SampleSurvey) -> tuple[list[Tensor], li
     step, shared = supply.step, supply(SharedGradient).each
     squares = _filled(survey.moments, step.gradient)
     if not survey.sums:
-        plain = [g * sign if sign < 0 else g for g, sign in zip(step.gradient, step.signs, strict=True)]
+        plain = step.signed(step.gradient)
     else:
         plain = _filled(survey.sums, step.gradient)
     if shared is None:

@@ -36,7 +36,7 @@ class SharedGradient(Statistic):
         step = supply.step
         if not any(has_shared_term(backward) for backward in step.backwards):
             return cls(None)
-        return cls([g * sign - found for g, sign, found in zip(step.gradient, step.signs, sums(step), strict=True)])
+        return cls([g - found for g, found in zip(step.signed(step.gradient), sums(step), strict=True)])
 
 
 @dataclass(frozen=True)
@@ -188,11 +188,7 @@ def _directions(step: Step, wants: frozenset[Want]) -> dict[Want, list[Tensor]]:
     """Return what to project on, with the sign of each parameter's gradient put on it."""
     last = None if step.line is None else step.line.displacement
     known = {Want.ON_GRADIENT: step.gradient, Want.ON_STEP: step.displacement, Want.ON_LAST_STEP: last}
-    return {
-        want: [tensor * sign if sign < 0 else tensor for tensor, sign in zip(tensors, step.signs, strict=True)]
-        for want, tensors in known.items()
-        if want in wants and tensors is not None
-    }
+    return {want: step.signed(tensors) for want, tensors in known.items() if want in wants and tensors is not None}
 
 
 def _draws(step: Step, made: Sequence[Account]) -> list[Draw]:
@@ -230,7 +226,7 @@ def accounted(step: Step) -> Tensor:
     The check that the records account for the whole gradient; up to 1 is right. Where the loss has a term of its own
     on the parameters, the rest is that term's.
     """
-    explained = [each * sign for each, sign in zip(sums(step), step.signs, strict=True)]
+    explained = step.signed(sums(step))
     if any(has_shared_term(backward) for backward in step.backwards):
         return torch.zeros(len(explained), device=explained[0].device)
     lowest = torch.float16 if any(low_precision(backward) for backward in step.backwards) else explained[0].dtype

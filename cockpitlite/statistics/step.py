@@ -143,6 +143,10 @@ class Step:
         held = self.held.get(topic)
         return value if held is None else torch.where(held, value, torch.nan)
 
+    def signed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return tensors like the parameters with the opposite sign where the optimizer maximises; else as they are."""
+        return [-tensor if sign < 0 else tensor for tensor, sign in zip(tensors, self.signs, strict=True)]
+
     @property
     def sign(self) -> float:
         """−1 where the optimizer maximises, else 1."""
