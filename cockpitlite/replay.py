@@ -218,7 +218,15 @@ def rerun(call: Call, substitutes: Mapping[int, Tensor]) -> Iterator[list[Tensor
 def substituted(
     module: nn.Module, substitutes: Mapping[int, Tensor], buffers: Mapping[str, Tensor], modes: Mapping[int, bool]
 ) -> Iterator[None]:
-    """Let a module see other values of its parameters and copies of its buffers, as it was, and call no hooks."""
+    """Let a module see other values of its parameters and copies of its buffers, as it was, and call no hooks.
+
+    Raises NotReplayable for one that exchanges tensors with other processes: these may be on another step.
+    """
+    if _processes() > 1 and (kind := _exchanging(module)):
+        raise NotReplayable(
+            f"{kind} exchanges tensors with the other processes, which may not be at the same step, so a batch is not "
+            "evaluated again"
+        )
     parameters = {
         name: substitutes.get(id(parameter), parameter.detach())
         for name, parameter in module.named_parameters(remove_duplicate=False)
@@ -237,6 +245,21 @@ def substituted(
             part.training = modes.get(id(part), part.training)  # put back with the other attributes
         warnings.simplefilter("ignore")  # what the model warns of, it has warned of in its own call
         yield
+
+
+def _processes() -> int:
+    """Return how many processes train together."""
+    group = torch.distributed
+    return group.get_world_size() if group.is_available() and group.is_initialized() else 1
+
+
+def _exchanging(module: nn.Module) -> str:
+    """Return the kind of a part whose forward waits for other processes, or nothing."""
+    kinds = (kind for part in module.modules() for kind in type(part).__mro__)
+    return next((kind.__name__ for kind in kinds if kind.__name__ in _EXCHANGING), "")
+
+
+_EXCHANGING = ("SyncBatchNorm", "FullyShardedDataParallel", "FSDPModule")
 
 
 @contextlib.contextmanager

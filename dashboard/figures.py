@@ -27,7 +27,7 @@ SPARSE = 40  # so few points are marked one by one
 PAUSE = 5  # a line is not drawn over a pause that is so many times as long as the distances on both sides of it
 MARK_WIDTH = 6  # pixels between marks that are all alike
 IN_LEGEND: tuple[Role, ...] = ("main", "second", "raw", "layers", "low", "high")
-EVENT_WORDS = {"resume": "resumed", "nonfinite": "first non-finite value"}
+EVENT_WORDS = {"resume": "resumed", "nonfinite": "first non-finite value", "dropped": "steps left out"}
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Vitals(Instrument):
 
 
 class Interval(Instrument):
-    """The steps from the last tracked step to this one: what the schedule has come to. NaN on the first. Free."""
+    """The steps from the last tracked step to this one: what the schedule has come to; none on the first. Free."""
 
     panel = Panel(
         "Steps between tracked steps",
@@ -47,14 +47,14 @@ class Interval(Instrument):
 
     def read(self, costs: Costs) -> Readings:
         """Return the steps since the last tracked one."""
-        return costs.interval
+        return {} if math.isnan(costs.interval) else {"interval": costs.interval}
 
 
 class Throughput(Instrument):
     """Samples per second, over the last 200 steps, watching included; and the GPU's ``joules_per_sample``.
 
     Energy is NVML's count since the last tracked step, where there is an NVIDIA GPU and ``nvidia-ml-py`` is installed;
-    elsewhere there is no such reading. NaN on the first step. Free.
+    elsewhere there is no such reading. None on the first step. Free.
     """
 
     panel = Panel(
@@ -69,6 +69,8 @@ class Throughput(Instrument):
 
     def read(self, costs: Costs, batch: BatchSize) -> Readings:
         """Return samples per second, and joules per sample where they can be known."""
+        if math.isnan(costs.step_seconds):
+            return {}
         readings: dict[str, float] = {"samples_per_second": batch.samples / costs.step_seconds}
         if not math.isnan(costs.watts):
             readings["joules_per_sample"] = costs.watts * costs.step_seconds / batch.samples

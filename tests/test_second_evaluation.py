@@ -141,3 +141,32 @@ def test_a_batch_is_evaluated_once_for_all_curvature(tmp_path, monkeypatch):
     monkeypatch.setattr(CallRecorder, "over", recorded)
     trained(Plain, tmp_path / "run.cockpit")
     assert made[-(STEPS - 1) :] == [True] * (STEPS - 1)
+
+
+class Synchronized(nn.SyncBatchNorm):
+    """Forwards as where nobody else trains: there is no group of processes here."""
+
+    def forward(self, x):
+        return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.training)
+
+
+def test_a_model_that_waits_for_other_processes_is_not_evaluated_again(tmp_path, monkeypatch):
+    calls: list[bool] = []
+    model = nn.Sequential(nn.Linear(3, 4), Synchronized(4), nn.Linear(4, 2))
+    model[0].register_forward_pre_hook(lambda *_: calls.append(True))
+    heard = model[1].forward
+    monkeypatch.setattr(model[1], "forward", lambda x: (calls.append(False), heard(x))[1])
+    monkeypatch.setattr("cockpitlite.replay._processes", lambda: 2)
+    optimizer = cockpitlite.watch(
+        torch.optim.SGD(model.parameters(), 0.1), model, every=1, panel="full", run=tmp_path / "run.cockpit"
+    )
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(5, 3)).square().mean().backward()
+        optimizer.step()
+    optimizer.cockpit.close()
+    assert calls == [True, False] * 3  # never but by the training itself
+    run = cockpitlite.load(tmp_path / "run.cockpit")
+    assert "SyncBatchNorm" in run.unavailable()["hess_trace"]
+    assert "SyncBatchNorm" in run.unavailable()["alpha_same"]
+    assert len(run.series("grad_norm")[0]) == 3
