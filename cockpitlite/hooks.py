@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -408,7 +410,7 @@ class Capture:
         self.observed: Tensor | None = None
         if wish.gradient:
             self._marks = self._gradient_marks()  # whatever the gradients hold now is old
-        self.complete = self.evaluated_again = self.aborted = self._closure = False
+        self.complete = self.evaluated_again = self._closure = False
         self._marks_after_step = True
 
     def _reset(self, wish: Wish) -> None:
@@ -433,10 +435,9 @@ class Capture:
     def entered(self, closure: bool) -> None:
         """The optimizer's step has begun; with a closure, forward and backward happen inside of it."""
         self._closure = closure
+        self.complete = not closure
         if closure:
             self._forget()
-        else:
-            self.complete = True
 
     def close(self) -> None:
         """Remove every hook."""
@@ -517,11 +518,11 @@ class Capture:
         """Backward is about to run from ``given``."""
         if self._elsewhere:
             return
-        if self.complete and not self._closure and not self.busy:  # the step never ended: it raised
-            self.aborted = True
-            self.begin(self.wish)
         if self.complete and not self.busy:
-            self.evaluated_again = True
+            if self._closure:
+                self.evaluated_again = True
+            else:  # the step never ended: it raised
+                self.begin(self.wish)
         if self.busy or self.complete:
             return
         for forward in self.forwards:  # what torch.autograd.grad has sent through them belongs to no gradient
@@ -835,28 +836,29 @@ def _folds_samples(source: Tensor | None, samples: int | None) -> bool:
 
 
 def attach_to_steps(
-    optimizer: torch.optim.Optimizer,
-    before: Callable[[bool], None],
-    after: Callable[[], None],
-    aborted: Callable[[], bool],
+    optimizer: torch.optim.Optimizer, before: Callable[[bool], None], after: Callable[[], None]
 ) -> list[RemovableHandle]:
     """Call ``before(closure given?)`` and ``after()`` around every step really taken, once where steps nest.
 
-    ``aborted`` tells that the last step ended by an exception, in which case torch calls no hook.
+    Of a step that ends by an exception torch calls no second hook: whether one is still under way is told by its frame.
     """
-    depth = 0
+    depth, outermost = 0, None
 
     def entering(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        nonlocal depth
-        depth = 1 if aborted() else depth + 1
+        nonlocal depth, outermost
+        stepping = _stepping(sys._getframe(1))
+        innermost = next(stepping, None)
+        depth = depth + 1 if depth and any(frame is outermost for frame in stepping) else 1
         if depth == 1:
+            outermost = innermost
             given = (*args, kwargs.get("closure"))
             before(any(callable(item) for item in given))
 
     def leaving(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        nonlocal depth
+        nonlocal depth, outermost
         depth = max(0, depth - 1)
         if depth == 0:
+            outermost = None
             after()
 
     hidden = torch._disable_dynamo  # type: ignore[attr-defined]  # a compiled step is not to be traced into our hooks
@@ -864,6 +866,14 @@ def attach_to_steps(
         optimizer.register_step_pre_hook(hidden(entering)),
         optimizer.register_step_post_hook(hidden(leaving)),
     ]
+
+
+def _stepping(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield the frames that torch calls a step's hooks from, innermost first."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == torch.optim.Optimizer.__module__:
+            yield frame
+        frame = frame.f_back
 
 
 # --- the silence around a re-evaluation ----------------------------------------------------------------------------

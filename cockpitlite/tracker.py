@@ -167,9 +167,7 @@ class Tracker:
         self._origin = [p.detach().clone() for p in watched.parameters] if wants_origin else None
         self._again = watched.recorder()
         self.capture = self._new_capture()
-        self._handles = attach_to_steps(
-            watched.optimizer, self._before_step, self._leave_step, lambda: self.capture.aborted
-        )
+        self._handles = attach_to_steps(watched.optimizer, self._before_step, self._leave_step)
         try:
             self._plan = self._next_plan(_UNTRACKED)
         except BaseException:  # the user's schedule

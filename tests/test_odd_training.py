@@ -435,3 +435,55 @@ def test_complex_parameters_are_not_measured_as_if_they_were_real(watch):
     for name in ("norm_test", "alpha", "alpha_same", "hess_trace", "mean_gsnr", "grad_hist_1d"):
         assert "complex" in run.unavailable()[name]
     assert (run.series("grad_norm")[1] > 0).all()
+
+
+class Failing(SGD):
+    """Fails when it is told to, with a step inside of its step as subclasses have."""
+
+    fails = False
+
+    def step(self, closure=None):
+        if self.fails:
+            raise RuntimeError("no step today")
+        return super().step(closure)
+
+
+def failing_step(optimizer, *closure):
+    optimizer.fails = True
+    with pytest.raises(RuntimeError, match="today"):
+        optimizer.step(*closure)
+    optimizer.fails = False
+
+
+@pytest.mark.parametrize("every", [1, 100])
+def test_after_a_step_that_raised_the_next_one_is_measured(every, watch):
+    model = nn.Linear(5, 4)
+    optimizer = watch(Failing(model.parameters(), 0.1), model, every=every)
+    for step, (x, y) in enumerate(batches(6)):
+        optimizer.zero_grad()
+        functional.cross_entropy(model(x), y).backward()
+        if step in (2, 3):
+            failing_step(optimizer)
+        if step != 3:  # given up; the third is tried again with the same gradient
+            optimizer.step()
+    run = land(optimizer)
+    assert run.series("loss")[0].tolist() == [0, 1, 2, 3, 4]
+    assert run.series("grad_norm")[0].tolist() == ([0, 1, 2, 3, 4] if every == 1 else [0])
+
+
+def test_after_a_step_with_a_closure_that_raised_the_next_one_is_measured(watch):
+    model = nn.Linear(5, 4)
+    optimizer = watch(Failing(model.parameters(), 0.1), model, every=1)
+    for step, (x, y) in enumerate(batches(5)):
+
+        def closure(x=x, y=y):
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(model(x), y)
+            loss.backward()
+            return loss
+
+        if step == 2:
+            failing_step(optimizer, closure)
+        optimizer.step(closure)
+    run = land(optimizer)
+    assert run.series("grad_norm")[0].tolist() == [0, 1, 2, 3, 4]
