@@ -83,7 +83,6 @@ def on_diagnosis_schedule(step: int) -> bool:
     return step % 5 == 0 if step < FREE_STEPS else step >= ROUND and step % ROUND < BURST
 
 
-FOR_DIAGNOSIS = 0.5  # of what is allowed, at most: where bursts would take more, rounds go by without one
 
 
 def _until_diagnosis(step: int) -> int:
@@ -116,26 +115,23 @@ class _Prices:
 class Budget:
     """Track as often as an ``overhead`` (watching time over plain time) pays for, measured as the run goes.
 
-    Every plain second earns ``overhead`` seconds, whatever watching takes is paid from them, and a step is tracked
-    when nothing is owed. What untracked steps cost comes first, and the diagnosis schedule: its next burst is saved
-    for in equal parts, so that the share holds over any thousand steps and tracked steps stay evenly spaced; what a
-    burst then takes more or less is paid or given back. The diagnosis takes FOR_DIAGNOSIS of what is allowed at
-    most, and leaves out rounds where its bursts are too dear for that. Where all this takes nearly everything, or
-    more, LEAST_SHARE of what is allowed is spent on the panel all the same, so that it does not go blind. The past
-    is forgotten: nothing is saved, no debt is more than the panel may take in one round of the diagnosis, and where
-    steps become much faster, debts shrink with them. Steps 0 and 1 are always tracked, and up to step FREE_STEPS no
-    debt exceeds the cheapest tracked step.
+    Every plain second earns ``overhead`` seconds, whatever watching takes is paid from them, and a step is tracked when
+    nothing is owed. What untracked steps cost comes first, and the diagnosis schedule: its next burst is saved for in
+    equal parts, so that the share holds over any thousand steps and tracked steps stay evenly spaced; what a burst then
+    takes more or less is paid or given back. Where these two take nearly everything, or more, LEAST_SHARE of what is
+    allowed is spent on the panel all the same, so that it does not go blind. The past is forgotten: nothing is saved,
+    no debt is more than the panel may take in one round of the diagnosis, and where steps become much faster, debts
+    shrink with them. Steps 0 and 1 are always tracked, and up to step FREE_STEPS no debt exceeds the cheapest tracked
+    step.
 
-    ``pending`` are tracked steps whose cost is not known yet, ``usual`` is the slowest usual step that still
-    counts, ``burst`` is where the diagnosis last began, and ``around`` what untracked steps cost, in steps' plain
-    times, of which ``untracked`` have been seen.
+    ``pending`` are tracked steps whose cost is not known yet, ``usual`` is the slowest usual step that still counts,
+    and ``around`` what untracked steps cost, in steps' plain times, of which ``untracked`` have been seen.
     """
 
     overhead: float
     pending: int = 0
     credit: float = 0.0
     usual: float = 0.0
-    burst: float = -math.inf
     around: float = 0.0
     untracked: int = 0
     prices: _Prices = field(default_factory=lambda: _Prices(8))
@@ -151,21 +147,10 @@ class Budget:
         earned = self.rate * self.usual
         return min(int(owed / earned / 2) if earned > 0 else 0, _until_diagnosis(step)) if step > 1 else 0
 
-    def diagnoses_at(self, step: int) -> bool:
-        """Whether the paired step lengths are measured, on their own schedule as far as it can be paid."""
-        if step >= ROUND and step % ROUND == 0 and step - self.burst >= self.round:
-            self.burst = step
-        return on_diagnosis_schedule(step) and (step < FREE_STEPS or step - self.burst < BURST)
-
-    @property
-    def round(self) -> int:
-        """Steps from one burst of the diagnosis to the next."""
-        return ROUND * max(1, math.ceil(self.diagnoses.median * BURST / (ROUND * FOR_DIAGNOSIS * self.overhead)))
-
     @property
     def rate(self) -> float:
         """What is left for the panel of a plain second, when the next burst of the diagnosis has been saved for."""
-        left = self.overhead - self.around - self.diagnoses.median * BURST / self.round
+        left = self.overhead - self.around - self.diagnoses.median * BURST / ROUND
         return max(left, LEAST_SHARE * self.overhead)
 
     def account(self, step: int, plain: float, cost: float, usual: float, plan: Plan) -> None:

@@ -235,8 +235,7 @@ class Tracker:
         if self.paused:
             self.capture.begin(_NOTHING)
             return _UNTRACKED
-        diagnoses = self.schedule.diagnoses_at if isinstance(self.schedule, Budget) else on_diagnosis_schedule
-        panel, diagnosis = self._alarm or bool(self.schedule(self.step)), diagnoses(self.step)
+        panel, diagnosis = self._alarm or bool(self.schedule(self.step)), on_diagnosis_schedule(self.step)
         judged = self._line is not None
         plan = _UNTRACKED
         if panel or diagnosis or (judged and last.judged):
