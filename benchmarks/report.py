@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from interleaving import Spread
 from pricing import Price
 from problems import PROBLEMS
 from results import Measured
-from rich.table import Table
 from scaling import FACTORS
+from sheet import Sheet
 from targets import targets_of_overhead, targets_of_price
 
 HEAD = """# What watching costs
@@ -43,31 +42,6 @@ SCALING = """## As the model grows
 Added time over plain time, with the economy panel (Cockpit's contents) at every step: it must stay flat. *Growth* is
 the last size over the first.
 """
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table with a title; ``notes`` stand below it."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    notes: Sequence[str] = ()
-
-    def markdown(self) -> str:
-        """Return it as markdown."""
-        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return "\n\n".join([f"### {self.title}", table, *self.notes]) + "\n"
-
-    def table(self) -> Table:
-        """Return it for the terminal."""
-        table = Table(title=self.title, caption="\n".join(self.notes) or None, title_justify="left")
-        for column in self.columns:
-            table.add_column(column, justify="left" if not table.columns else "right")
-        for row in self.rows:
-            table.add_row(*row)
-        return table
 
 
 def page(measured: Sequence[Measured], command: str, picture: str) -> str:

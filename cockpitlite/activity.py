@@ -14,8 +14,8 @@ _SIGMOIDS = (nn.Sigmoid, nn.Hardsigmoid)
 LOW, HIGH = 0.02, 0.98  # a sigmoid is saturated outside of these
 
 
-def activation(module: nn.Module, output: Tensor, units_first: bool) -> Activation:
-    """Describe what a module returned for a batch, without waiting for the device.
+def activation(module: nn.Module, output: Tensor, units_first: bool, moments: bool) -> Activation:
+    """Describe what a module returned for a batch, without waiting for the device; ``moments`` are a pass more.
 
     A unit is a feature or a channel: axis 1 of a matrix and of images, and of sequences where ``units_first``, else
     their last axis.
@@ -23,9 +23,9 @@ def activation(module: nn.Module, output: Tensor, units_first: bool) -> Activati
     values = output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
     return Activation(
         count=values.numel(),
-        total=wide_sum(values),
-        squares=wide_sum(values.square()),
-        alive=_alive(values, units_first) if isinstance(module, _RECTIFIERS) else None,
+        total=wide_sum(values) if moments else None,
+        squares=wide_sum(values.square()) if moments else None,
+        extent=_extent(module, values, units_first) if isinstance(module, _RECTIFIERS) else None,
         saturated=_saturated(module, values),
         dtype=output.dtype,
     )
@@ -41,13 +41,21 @@ def has_squashers(model: nn.Module) -> bool:
     return any(isinstance(module, _SIGMOIDS) or type(module) in _SQUASHING_AT for module in model.modules())
 
 
-def _alive(values: Tensor, units_first: bool) -> Tensor:
+def _extent(module: nn.Module, values: Tensor, units_first: bool) -> Tensor:
+    """Return the largest magnitude of each unit, ``[unit]``; NaN where any value is."""
     units = 1 if values.dim() in (2, 4, 5) or (units_first and values.dim() > 2) else values.dim() - 1
-    return (values != 0).movedim(units, 0).flatten(1).any(1)
+    others = [axis for axis in range(values.dim()) if axis != units]
+    magnitudes = values if isinstance(module, nn.ReLU | nn.ReLU6) else values.abs()
+    return magnitudes.amax(others) if others else magnitudes.reshape(-1)
 
 
 def _saturated(module: nn.Module, values: Tensor) -> Tensor | None:
     if isinstance(module, _SIGMOIDS):
-        return ((values < LOW) | (values > HIGH)).sum()
+        return _count_above((values - (LOW + HIGH) / 2).abs_(), (HIGH - LOW) / 2)
     limit = _SQUASHING_AT.get(type(module))
-    return None if limit is None else (values.abs() > limit).sum()
+    return None if limit is None else _count_above(values.abs(), limit)
+
+
+def _count_above(values: Tensor, limit: float) -> Tensor:
+    """Return how many elements are above a limit; as numbers, which are compared faster than truths are."""
+    return torch.gt(values, limit, out=torch.empty_like(values)).sum()

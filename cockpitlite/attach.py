@@ -27,7 +27,7 @@ from cockpitlite.instruments import choose
 from cockpitlite.panel import Panel
 from cockpitlite.recorder import Recorder
 from cockpitlite.schedule import Budget, Every, Schedule, on_diagnosis_schedule
-from cockpitlite.store import SUFFIX, RunWriter, load
+from cockpitlite.store import SUFFIX, Run, RunWriter, load
 from cockpitlite.tracker import Tracker, Watched
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ class Cockpit:
         self._known: set[tuple[str, int]] = set()
         self._found: list[Finding] = []
         self._diagnosis_due = False
+        self._growing: Run | None = None  # kept, so that each diagnosis reads only what is new
         self._resting_until = 0.0
         self._logged: set[str] = set()
         self._process = os.getpid()
@@ -296,7 +297,8 @@ class Cockpit:
         """Diagnose in the recorder's thread; where that fails, stop trying and go on recording."""
         begin = time.thread_time()
         try:
-            self._found = diagnose(load(self._run))
+            self._growing = self._growing or load(self._run)
+            self._found = diagnose(self._growing)
         except Exception as error:
             self._tracker.after_step = lambda step: None
             text = f"the diagnosis has stopped: {type(error).__name__}: {error}"

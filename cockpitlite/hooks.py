@@ -107,11 +107,12 @@ class CallRecorder:
 
     def begin(self, forward: Forward, args: tuple[Any, ...], kwargs: Mapping[str, Any], wish: Wish) -> None:
         """The root is about to be called: put hooks on its owners."""
-        if self._wider is None and (forward.samples or 0) > 1:
+        if wish.calls and self._wider is None and (forward.samples or 0) > 1:
             self._wider = {}
             self._wider = self._probe(forward, [*self.owners, self.root], self.batch_dim)
         self._forward = forward
-        self._own_entry = _Entry(*_detached(args, kwargs), forward.modes, forward.surroundings, _buffers(forward))
+        if wish.calls:
+            self._own_entry = _Entry(*_detached(args, kwargs), forward.modes, forward.surroundings, _buffers(forward))
         self._wish = wish
         if not self._handles:
             self._attach()
@@ -126,7 +127,8 @@ class CallRecorder:
     def over(self, forward: Forward, activations: bool = True) -> Iterator[Forward]:
         """Record the calls inside, the root's own among them, in a new record of the forward that is made again."""
         again = replace(forward, outputs=[], calls=[], scanned={}, activations={})
-        self.begin(again, forward.args, forward.kwargs, Wish(calls=True, activations=activations))
+        wish = Wish(calls=True, activations=activations, moments=activations)
+        self.begin(again, forward.args, forward.kwargs, wish)
         self._own_entry = None
         self._attach_to(self.root)
         try:
@@ -146,10 +148,12 @@ class CallRecorder:
         self._handles = []
 
     def _attach(self) -> None:
-        for owner in self.owners:
+        for owner in self.owners if self._wish.calls else ():
             self._attach_to(owner)
         if self._wish.scan or self._wish.activations:
-            hooks = [(module, _Hook(functools.partial(self._after_leaf, name))) for name, module in self._leaves]
+            owned = [] if self._wish.calls else [(owner.name, owner.module) for owner in self.owners]
+            leaves = [*self._leaves, *owned]
+            hooks = [(module, _Hook(functools.partial(self._after_leaf, name))) for name, module in leaves]
             self._handles += [module.register_forward_hook(hook) for module, hook in hooks]
 
     def _attach_to(self, owner: Owner) -> None:
@@ -167,8 +171,12 @@ class CallRecorder:
 
     @_guarded
     def _after_leaf(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if self._forward is not None and self._accepting() and torch.is_grad_enabled():
+        if self._forward is None or not self._accepting():
+            return
+        if torch.is_grad_enabled():
             self._look_at(self._forward, name, module, output)
+        else:
+            self.saw_no_grad = True
 
     def _look_at(self, forward: Forward, name: str, module: nn.Module, output: Any) -> None:
         first = next(tensors_in(output), None)
@@ -178,7 +186,8 @@ class CallRecorder:
             forward.scanned.setdefault(("forward", name), _magnitude(first))
         if self._wish.activations and not any(True for _ in module.children()):
             self._units_first = _has_units_first(module, self._units_first)
-            forward.activations.setdefault(name, []).append(activation(module, plain(first), self._units_first))
+            noted = activation(module, plain(first), self._units_first, self._wish.moments)
+            forward.activations.setdefault(name, []).append(noted)
 
     @_guarded
     def _before_call(self, entries: list[_Entry], module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> None:
@@ -476,7 +485,7 @@ class Capture:
         if wish.scan:
             self._scan_inputs(forward, inputs)
         self.forwards.append(forward)
-        if wish.calls and self.calls is not None:
+        if (wish.calls or wish.activations) and self.calls is not None:
             self.calls.begin(forward, args, kwargs, wish)
 
     def _note_values(self) -> None:
@@ -493,7 +502,7 @@ class Capture:
 
     @_guarded
     def _left_root(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        if self.wish.calls and self.calls is not None:
+        if (self.wish.calls or self.wish.activations) and self.calls is not None:
             self.calls.end(args, kwargs, output)
             if not self.calls.saw_no_grad:  # a re-entrant checkpoint calls its modules again, in the backward
                 self.calls.detach()
@@ -538,7 +547,8 @@ class Capture:
             return
         givens = _scalars(given)
         self._nodes = [read_graph(one) if self.wish.calls else None for one in givens]
-        self._decisions = read_decisions(givens[0]) if self.wish.calls and givens else None
+        followed = self.wish.calls or self.wish.forwards
+        self._decisions = read_decisions(givens[0]) if followed and givens else None
         if self.wish.calls and self.calls is not None:
             self._caught = _Caught(self.forwards, self.calls.free, givens, self.meter)
 

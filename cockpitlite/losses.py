@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -301,26 +302,33 @@ def classified(backward: Backward) -> Classified | None:
 
 
 def _of_classes(operation: Operation) -> Classified | None:
-    bound = inspect.signature(operation.function).bind(*operation.args, **operation.kwargs)
+    bound = _signature(operation.function).bind(*operation.args, **operation.kwargs)
     bound.apply_defaults()
     target = bound.arguments["target"]
     if target.is_floating_point():
         return None
     logits = _plain(bound.arguments["input"])
     flat = logits.movedim(1, -1).flatten(0, -2) if logits.dim() > 1 else logits.unsqueeze(0)
-    return Classified(flat, _plain(target).reshape(-1), bound.arguments["ignore_index"])
+    given: Any = "log-probabilities" if operation.function is functional.nll_loss else "scores"
+    return Classified(flat, _plain(target).reshape(-1), bound.arguments["ignore_index"], given)
 
 
 def _of_switches(operation: Operation) -> Classified | None:
     """Take every element of a multi-label loss as a choice between off and on."""
-    bound = inspect.signature(operation.function).bind(*operation.args, **operation.kwargs)
+    bound = _signature(operation.function).bind(*operation.args, **operation.kwargs)
     logits = _plain(bound.arguments["input"]).reshape(-1)
     on = _plain(bound.arguments["target"]).reshape(-1) > 0.5
-    return Classified(torch.stack([torch.zeros_like(logits), logits], 1), on.long())
+    return Classified(torch.stack([torch.zeros_like(logits), logits], 1), on.long(), given="switches")
 
 
 def _plain(tensor: Tensor) -> Tensor:
     return tensor.as_subclass(Tensor).detach()
+
+
+@functools.cache
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return a signature of one of the few functions known below, which takes as long to find out as to count."""
+    return inspect.signature(function)
 
 
 _CLASSIFIERS: dict[Callable[..., Any], Callable[[Operation], Classified | None]] = {
@@ -359,7 +367,7 @@ def read_decisions(loss: Tensor) -> Classified | None:
         return None
     logits = node._saved_self
     flat = logits.movedim(1, -1).flatten(0, -2) if logits.dim() > 1 else logits.unsqueeze(0)
-    return Classified(flat.detach(), node._saved_target.reshape(-1), _ignored_target(node))
+    return Classified(flat.detach(), node._saved_target.reshape(-1), _ignored_target(node), "unseen")
 
 
 def _loss_node(loss: Tensor) -> Any:

@@ -58,10 +58,11 @@ def work_out(plan: Plan, instruments: Sequence[Instrument], has_model: bool) -> 
     wants = frozenset([*now, *then]) if has_model else frozenset()
     scan = any(Scan in instrument.demands().values() for instrument in due)
     wish = Wish(
-        calls=has_model and (scan or any(want not in (Want.FORWARD, Want.START) for want in wants)),
-        forwards=Want.FORWARD in wants,
+        calls=has_model and (scan or any(want.per_sample for want in wants)),
+        forwards=any(want.of_forwards for want in wants),
         gradient=plan.tracked,
         scan=scan,
-        activations=Want.ACTIVATIONS in wants,
+        activations=bool(wants & {Want.UNITS, Want.ACTIVATIONS}),
+        moments=Want.ACTIVATIONS in wants,
     )
     return Program(due, wants, wish)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ class Wish:
 
     ``calls``: inputs and output gradients of modules. ``forwards``: what a re-evaluation of the root module needs.
     ``gradient``: a copy of the gradient before anything clips it. ``scan``: the largest magnitudes on the way.
-    ``activations``: how layers' outputs are distributed.
+    ``activations``: which units of the layers do nothing, and with ``moments`` how their outputs are distributed.
     """
 
     calls: bool = False
@@ -29,6 +29,7 @@ class Wish:
     gradient: bool = False
     scan: bool = False
     activations: bool = False
+    moments: bool = False
 
     def __bool__(self) -> bool:
         """Whether anything at all is wished for."""
@@ -132,14 +133,14 @@ class Call:
 class Activation:
     """How the output of one call of a layer is distributed: sums over its ``count`` elements and of their squares.
 
-    ``alive`` tells which units are not 0 on all samples, ``[unit]``, and ``saturated`` how many elements are, each None
-    for layers of another kind.
+    Those are None where nobody wants them. ``extent`` is the largest magnitude of each unit on all samples, ``[unit]``,
+    and ``saturated`` how many elements are, each None for layers of another kind.
     """
 
     count: int
-    total: Tensor
-    squares: Tensor
-    alive: Tensor | None
+    total: Tensor | None
+    squares: Tensor | None
+    extent: Tensor | None
     saturated: Tensor | None
     dtype: torch.dtype
 
@@ -194,11 +195,16 @@ class Forward:
 
 @dataclass(frozen=True)
 class Classified:
-    """Decisions between classes: ``logits`` ``[decision, class]``, ``targets`` ``[decision]``, the target ignored."""
+    """Decisions between classes: ``logits`` ``[decision, class]``, ``targets`` ``[decision]``, the target ignored.
+
+    ``given`` tells what the loss function takes and was given: scores, logarithms of probabilities, or one score for
+    each choice between off and on; ``unseen`` where ``logits`` are not what it was given but what it made of that.
+    """
 
     logits: Tensor
     targets: Tensor
     ignored: int = -100
+    given: Literal["scores", "log-probabilities", "switches", "unseen"] = "scores"
 
 
 class Heard(NamedTuple):

@@ -178,6 +178,22 @@ def with_calls(
     backward: Backward, parameters: Sequence[nn.Parameter], values: Sequence[Tensor], recorder: CallRecorder
 ) -> Backward:
     """Return a backward made again with the calls of the modules recorded, where they could not be seen before."""
+    replay, forwards = _seen_again(backward, parameters, values, recorder)
+    with replay.standing():
+        gradients_of([replay.loss], replay.leaves)
+    return Backward([], backward.loss, backward.scale, None, forwards)
+
+
+def forwards_again(
+    backward: Backward, parameters: Sequence[nn.Parameter], values: Sequence[Tensor], recorder: CallRecorder
+) -> list[Forward]:
+    """Return the forwards of a backward made again, with what was noted of the layers' outputs."""
+    return _seen_again(backward, parameters, values, recorder)[1]
+
+
+def _seen_again(
+    backward: Backward, parameters: Sequence[nn.Parameter], values: Sequence[Tensor], recorder: CallRecorder
+) -> tuple[Replay, list[Forward]]:
     forwards: list[Forward] = []
 
     @contextlib.contextmanager
@@ -186,10 +202,7 @@ def with_calls(
             forwards.append(again)
             yield
 
-    replay = Replay(backward, parameters, values, recorded)
-    with replay.standing():
-        gradients_of([replay.loss], replay.leaves)
-    return Backward([], backward.loss, backward.scale, None, forwards)
+    return Replay(backward, parameters, values, recorded), forwards
 
 
 def dense(tensor: Tensor) -> Tensor:

@@ -384,6 +384,17 @@ class Run:
         """The file's name without its suffix."""
         return self.path.name.removesuffix(SUFFIX)
 
+    @cached_property
+    def memory(self) -> dict[str, Any]:
+        """What those who read a growing run through this object keep from one time to the next."""
+        return {}
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Run]:
+        """Give the same run with its file kept open, for many small reads in one thread."""
+        with self._open() as db:
+            yield _HeldRun(self.path, db)
+
     @property
     def meta(self) -> dict[str, Any]:
         """What is known of the run: model, optimizer, versions, command, status and so on."""
@@ -413,18 +424,19 @@ class Run:
             framed = {slot.name for slot in self._slots(db)}
         return sorted(name for key, name, alone in rows if alone or key in framed)
 
-    def series(self, name: str, since: int | None = None) -> tuple[Steps, Values]:
+    def series(self, name: str, since: int | None = None, most: int | None = None) -> tuple[Steps, Values]:
         """Return the steps (int64 ``[T]``, ascending) and values (float64 ``[T]``, NaN kept) of a reading.
 
-        ``since`` leaves out the steps before it. A reading with layers gives its total. Raises KeyError for a name
-        this run has no reading of.
+        ``since`` leaves out the steps before it, ``most`` all but the first so many. A reading with layers gives its
+        total. Raises KeyError for a name this run has no reading of.
         """
         start = -1 if since is None else since
         with self._open() as db:
             key = self._key(db, name)
-            framed = [(steps, values[:, 0]) for _, steps, values in self._framed(db, key, start, totals=True)]
+            framed = [(at, numbers[:, 0]) for _, at, numbers in self._framed(db, key, start, most, totals=True)]
             rows = db.execute(
-                "SELECT step, value FROM reading WHERE name = ? AND step >= ? ORDER BY step", (key, start)
+                "SELECT step, value FROM reading WHERE name = ? AND step >= ? ORDER BY step LIMIT ?",
+                (key, start, _limit(most)),
             ).fetchall()
         steps = np.fromiter((row[0] for row in rows), np.int64, len(rows))
         values = np.fromiter((math.nan if row[1] is None else row[1] for row in rows), np.float64, len(rows))
@@ -433,24 +445,26 @@ class Run:
         steps = np.concatenate([steps, *(part[0] for part in framed)])
         values = np.concatenate([values, *(part[1] for part in framed)])
         steps, first = np.unique(steps, return_index=True)
-        return steps, values[first]
+        return steps[:most], values[first][:most]
 
-    def layers(self, name: str, since: int | None = None) -> tuple[Steps, list[str], Values]:
+    def layers(self, name: str, since: int | None = None, most: int | None = None) -> tuple[Steps, list[str], Values]:
         """Return the steps ``[T]``, the layer names ``[L]`` and the values ``[T, L]`` of a reading.
 
-        A layer that a step has no value for is NaN there. Raises KeyError for a name without values per layer.
+        ``since`` leaves out the steps before it, ``most`` all but the first so many. A layer that a step has no value
+        for is NaN there. Raises KeyError for a name without values per layer.
         """
         start = -1 if since is None else since
         with self._open() as db:
             key = self._key(db, name)
             rows = db.execute(
-                'SELECT step, layout, "values" FROM layers WHERE name = ? AND step >= ? ORDER BY step', (key, start)
+                'SELECT step, layout, "values" FROM layers WHERE name = ? AND step >= ? ORDER BY step LIMIT ?',
+                (key, start, _limit(most)),
             ).fetchall()
             parts = [
                 (layout, np.array([step], dtype=np.int64), np.frombuffer(blob, dtype="<f8")[None])
                 for step, layout, blob in rows
             ]
-            framed = self._framed(db, key, start)
+            framed = self._framed(db, key, start, most)
             parts += [(layout, steps, values[:, 1:]) for layout, steps, values in framed if layout is not None]
             layouts = {key: json.loads(text) for key, text in db.execute("SELECT id, layers FROM layout")}
         if not parts and since is None:
@@ -463,22 +477,24 @@ class Run:
         values = np.full((len(steps), len(names)), np.nan)
         for layout, at, part in parts:
             values[np.ix_(np.searchsorted(steps, at), columns[layout])] = part
-        return steps, names, values
+        return steps[:most], names, values[:most]
 
     def _framed(
-        self, db: sqlite3.Connection, key: int, start: int, *, totals: bool = False
+        self, db: sqlite3.Connection, key: int, start: int, most: int | None = None, *, totals: bool = False
     ) -> list[tuple[int | None, Steps, Values]]:
         """Return a reading's numbers in each layout of frames: ``[T, width]``, or only the totals ``[T, 1]``.
 
-        With them come the id of its layers (None for a reading without) and the steps from ``start`` on, at least one.
+        With them come the id of its layers (None for a reading without) and the steps from ``start`` on, at least one
+        and at ``most`` the first so many of each layout.
         """
         found: list[tuple[int | None, Steps, Values]] = []
         try:
             for slot in (slot for slot in self._slots(db) if slot.name == key):
                 width = 1 if totals else slot.width
                 rows = db.execute(
-                    'SELECT step, substr("values", ?, ?) FROM frame WHERE layout = ? AND step >= ? ORDER BY step',
-                    (8 * slot.offset + 1, 8 * width, slot.frame, start),
+                    'SELECT step, substr("values", ?, ?) FROM frame WHERE layout = ? AND step >= ? '
+                    "ORDER BY step LIMIT ?",
+                    (8 * slot.offset + 1, 8 * width, slot.frame, start, _limit(most)),
                 ).fetchall()
                 if rows:
                     steps = np.fromiter((row[0] for row in rows), np.int64, len(rows))
@@ -607,6 +623,24 @@ class Run:
         return int(row[0])
 
 
+@dataclass(frozen=True)
+class _HeldRun(Run):
+    """A run whose file is kept open; its layouts of frames are read once."""
+
+    db: sqlite3.Connection
+
+    @cached_property
+    def slots(self) -> list[_Slot]:
+        """What every layout of frames holds."""
+        return super()._slots(self.db)
+
+    def _slots(self, db: sqlite3.Connection) -> list[_Slot]:
+        return self.slots
+
+    def _open(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        return contextlib.nullcontext(self.db)
+
+
 class _Slot(NamedTuple):
     """Where the numbers of a reading stand in the rows of a layout of frames."""
 
@@ -615,6 +649,11 @@ class _Slot(NamedTuple):
     width: int
     name: int
     layers: int | None
+
+
+def _limit(most: int | None) -> int:
+    """Return how many rows SQLite is to give; -1 are all."""
+    return -1 if most is None else most
 
 
 def _last_step(db: sqlite3.Connection) -> int | None:

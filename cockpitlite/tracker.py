@@ -358,7 +358,8 @@ class Tracker:
         if capture.stale is not None:
             copies = [_minus(now, then) for now, then in zip(copies, capture.stale, strict=True)]
         missing = [copy is None for copy in copies] if capture.gradient is not None else snapshot.missing
-        gradient = _minimised(copies, parameters, signs, capture.backwards[-1].scale if capture.backwards else None)
+        scale = capture.backwards[-1].scale if capture.backwards else None
+        gradient = _minimised(copies, parameters, signs, scale)
         moved = capture.versions not in (None, snapshot.versions)
         reasons = dict(self.reasons)
         if moved and capture.values is None:
@@ -377,6 +378,7 @@ class Tracker:
             displacement=list(torch._foreach_sub([p.detach() for p in parameters], snapshot.start)),
             gradient=gradient,
             clipped=snapshot.clipped,
+            stale=None if capture.stale is None else _minimised(capture.stale, parameters, signs, scale),
             backwards=capture.backwards,
             chosen=[self._choose(backward.samples) for backward in capture.backwards],
             origin=self._origin,

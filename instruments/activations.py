@@ -1,11 +1,14 @@
 """How the outputs of the layers are distributed."""
 
-from torch import nn
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
 
 from cockpitlite.instrument import Instrument, Layered, Readings
 from cockpitlite.panel import Panel
 from cockpitlite.statistics import Activations as Outputs
-from cockpitlite.statistics import has_rectifiers, has_squashers
+from cockpitlite.statistics import IdleUnits, Unavailable, has_rectifiers, has_squashers
 
 
 class Activations(Instrument):
@@ -38,7 +41,8 @@ class DeadUnits(Instrument):
     """The share of a ReLU layer's units that are 0 on the whole batch: features, or channels over all positions.
 
     More than half of a layer means that it learns little; nearly all that it is dead, which a learning rate once too
-    large leaves behind. NaN for layers of other kinds, unavailable without any. Costs one pass over the outputs.
+    large leaves behind. Only of layers that are a ReLU, and unavailable without any. Costs one pass over the outputs,
+    on the diagnosis schedule only.
     """
 
     panel = Panel(
@@ -48,7 +52,8 @@ class DeadUnits(Instrument):
         healthy=(None, 0.5),
         help="Share of the units of each ReLU layer that are 0 on every sample of the batch.",
     )
-    preset = "full"
+    preset = "economy"
+    on_diagnosis_schedule = True
     order = 85
 
     @classmethod
@@ -56,16 +61,16 @@ class DeadUnits(Instrument):
         """Whether the model has a ReLU module."""
         return has_rectifiers(model)
 
-    def read(self, outputs: Outputs) -> Readings:
-        """Return the share of each layer that can have dead units, and their mean."""
-        return Layered(outputs.dead.nanmean(), outputs.names, outputs.dead)
+    def read(self, units: IdleUnits) -> Readings:
+        """Return the share of each ReLU, and their mean."""
+        return _layered(units.dead, "no ReLU was called in this step")
 
 
 class SaturatedUnits(Instrument):
     """The share of a layer's outputs beyond ±0.97 for a tanh, outside 0.02 to 0.98 for a sigmoid.
 
-    There the slope is nearly 0 and gradients vanish on the way back. NaN for layers of other kinds. Costs one pass over
-    the outputs.
+    There the slope is nearly 0 and gradients vanish on the way back. Only of layers of these kinds, and unavailable
+    without any. Costs one pass over the outputs, on the diagnosis schedule only.
     """
 
     panel = Panel(
@@ -75,7 +80,8 @@ class SaturatedUnits(Instrument):
         healthy=(None, 0.5),
         help="Share of the outputs of each tanh or sigmoid layer where its slope is nearly 0.",
     )
-    preset = "full"
+    preset = "economy"
+    on_diagnosis_schedule = True
     order = 86
 
     @classmethod
@@ -83,6 +89,13 @@ class SaturatedUnits(Instrument):
         """Whether the model has a tanh or sigmoid module."""
         return has_squashers(model)
 
-    def read(self, outputs: Outputs) -> Readings:
+    def read(self, units: IdleUnits) -> Readings:
         """Return the share of each layer that can saturate, and their mean."""
-        return Layered(outputs.saturated.nanmean(), outputs.names, outputs.saturated)
+        return _layered(units.saturated, "no tanh or sigmoid was called in this step")
+
+
+def _layered(shares: Mapping[str, Tensor], otherwise: str) -> Layered:
+    if not shares:
+        raise Unavailable(otherwise)
+    values = torch.stack(list(shares.values()))
+    return Layered(values.mean(), list(shares), values)

@@ -20,6 +20,7 @@ from curvature_twins import (
     put_curvature,
 )
 from matrix import Row, Trained
+from probe_twins import put_probes
 from test_bit_identity import End, differences, end_of
 from twins import (
     ALPHAS,
@@ -76,12 +77,34 @@ READINGS: dict[str, tuple[str, ...]] = {  # of each instrument, the one it is na
     "activations": ("activation_mean", "activation_std"),
     "dead_units": ("dead_units",),
     "saturated_units": ("saturated_units",),
+    "zero_gradient": ("zero_gradient",),
+    "clip_factor": ("clip_factor",),
+    "stale_gradient": ("stale_gradient",),
+    "input_mean": ("input_mean", "input_std", "input_min", "input_max", "input_spread"),
+    "input_fingerprint": ("input_fingerprint",),
+    "classes": ("classes", "label_entropy"),
+    "probability_rows": ("probability_rows", "log_probability_rows"),
+    "weight_std": ("weight_std",),
+    "row_spread": ("row_spread",),
 }
 HISTOGRAMS = ("grad_hist_1d", "grad_hist_2d")
 PLAUSIBLE = {"vitals": ("cost_share", "memory"), "interval": ("interval",), "throughput": ("samples_per_second",)}
 INSTRUMENTS = (*READINGS, *HISTOGRAMS, *PLAUSIBLE)
 ESTIMATED = ("hess_trace", "tic_diag", "tic_trace")
 DIAGNOSED = (*READINGS["alpha_same"], *READINGS["alpha_next"])
+FIFTH = ("zero_gradient", *READINGS["input_mean"], *READINGS["probability_rows"], "weight_std", "row_spread")
+PROBES = (  # on the diagnosis schedule, and those above on every fifth step of it
+    *FIFTH,
+    *(
+        "dead_units",
+        "saturated_units",
+        "clip_factor",
+        "stale_gradient",
+        "input_fingerprint",
+        "classes",
+        "label_entropy",
+    ),
+)
 OPTIONAL = ("alpha_std", "uphill")  # nothing is asked of a fit without a minimum; uphill is said wherever it is known
 ITERATED = ("hess_max_ev", "hess_min_ev", "edge_of_stability")
 
@@ -129,6 +152,7 @@ def truth_of(row: Row, recorder: Recorder, *, curvature: bool = True) -> RowTrut
             put_classes(found, index, row.right_problem, step)
             put_activations(found, index, row.right_problem, step, here)
             whole.evaluations[offset + index] = evaluate_step(row.right_problem, here, step)
+            put_probes(found, index, row.right_problem, step, here, whole.evaluations[offset + index])
             whole.places[offset + index] = here
             whole.signs[offset + index] = step.sign
         add(whole.readings, found, offset)
@@ -248,6 +272,8 @@ class Judge:
         right = self.right.readings.series.get(name, {})
         if name in DIAGNOSED:
             return [step for step in sorted(right) if diagnosed(step) and step not in self.right.ends]
+        if name in PROBES:
+            return [step for step in sorted(right) if diagnosed(step) and (step % 5 == 0 or name not in FIFTH)]
         return sorted(right)
 
     def exact(self, name: str, step: int, said: float) -> Verdict:

@@ -24,8 +24,13 @@ SCALARS = (  # every reading that is a number, but the vitals and the observatio
     "alpha_same", "alpha_next", "uphill", "update_size", "update_ratio", "distance", "grad_norm", "grad_norm_clipped",
     *TESTS, "noise_scale", "noise_trace", "grad_signal", "mean_gsnr", "early_stopping", "cabs", "hess_trace",
     "hess_trace_std", "tic_diag", "tic_trace", "step_curvature", "grad_curvature", "hess_max_ev", "hess_min_ev",
-    "edge_of_stability", "activation_mean", "activation_std", "dead_units", "saturated_units", "learning_rate",
+    "edge_of_stability", "activation_mean", "activation_std", "learning_rate",
     "grad_hist_1d_outside", "grad_hist_1d_nonfinite", "grad_hist_2d_outside", "grad_hist_2d_nonfinite",
+)  # fmt: skip
+PROBES = (  # readings of the first step, of the ones here
+    "dead_units", "saturated_units", "zero_gradient", "clip_factor", "stale_gradient", "input_mean", "input_std",
+    "input_min", "input_max", "input_spread", "input_fingerprint", "classes", "label_entropy", "probability_rows",
+    "log_probability_rows", "weight_std", "row_spread",
 )  # fmt: skip
 
 
@@ -122,6 +127,8 @@ def test_identical_samples(fly):
         assert_values(run, step, grad_signal=square, mean_gsnr=square / count / 1e-5)
         assert_values(run, step, early_stopping=1 - 6 * square / count / 1e-5)
         assert_finite(run, step, [name for name in SCALARS if not name.startswith("alpha")])
+    assert_finite(run, 0, [name for name in PROBES if name != "input_spread"])
+    assert_values(run, 0, input_spread=math.nan, label_entropy=0.0, clip_factor=1.0, stale_gradient=0.0)
     for step in range(STEPS - 1):
         assert at(run, "alpha", step) > -1
         assert not at(run, "alpha_std", step) > 1e-9  # unknown, or nothing
@@ -139,6 +146,7 @@ def test_no_gradient(fly, optimizer):
         assert_values(run, step, mean_gsnr=0.0, early_stopping=1.0)
         assert_values(run, step, **zero_for("hess_trace", "hess_max_ev", "hess_min_ev", "edge_of_stability"))
         assert_values(run, step, **zero_for("tic_diag", "tic_trace"))
+    assert_values(run, 0, zero_gradient=1.0, clip_factor=1.0, stale_gradient=0.0)
     if optimizer is SGD:  # AdamW decays the weights all the same
         for step in range(STEPS - 1):
             assert_values(run, step, **{name: UNMOVED[name] for name in UNMOVED if step == 0 or "_" not in name})
@@ -160,11 +168,19 @@ def test_no_loss(fly):
     assert run.unavailable().get("cabs")
 
 
-def poisoned() -> list[Batch]:
-    """Three batches, with one NaN in one sample of the second."""
+def poisoned(index: int = 1) -> list[Batch]:
+    """Three batches, with one NaN in one sample of one of them."""
     given = batches()
-    given[1][0][2, 1] = math.nan
+    given[index][0][2, 1] = math.nan
     return given
+
+
+def test_one_nan_sample_at_the_first_step(fly):
+    """What is about the input or made of it is NaN; labels, weights and the shares of what is 0 are as ever."""
+    run = fly(poisoned(0))
+    assert_values(run, 0, **nan_for("input_mean", "input_std", "input_min", "input_max", "input_spread"))
+    assert_values(run, 0, **zero_for("stale_gradient", "probability_rows", "log_probability_rows"))
+    assert_finite(run, 0, ["input_fingerprint", "classes", "label_entropy", "weight_std", "row_spread", "dead_units"])
 
 
 def test_one_nan_sample(fly):
@@ -215,6 +231,7 @@ def test_no_learning_rate(fly, optimizer):
         assert_values(run, step, **zero_for("update_size", "update_ratio", "distance", "cabs", "edge_of_stability"))
         assert_values(run, step, learning_rate=0.0, step_curvature=math.nan)
         assert_finite(run, step, still)
+    assert_finite(run, 0, PROBES)
     assert_values(run, 0, **UNMOVED)
 
 

@@ -15,10 +15,12 @@ from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import rule
 from cockpitlite.diagnosis.words import new_rate, number
 
+# Faults that make a loss blow up at a learning rate that would be right without them.
+_EXPLAINED_BY = ("F6a", "F6b", "F6c", "F7", "F8c", "F15")
 _NEGATIVE = "The loss is not positive, a case the calibration does not cover."
 
 
-@rule("R1", needs=("loss",), silenced_by=("F1",))
+@rule("R1", needs=("loss",), silenced_by=("F1", *_EXPLAINED_BY))
 def blown_up(readings: Readings) -> Finding | None:
     """The learning rate is too large: within the first 100 steps the loss rose far above where it began.
 
@@ -48,7 +50,7 @@ def blown_up(readings: Readings) -> Finding | None:
     )
 
 
-@rule("R1b", needs=("loss",), silenced_by=("R0", "F1", "R1"))
+@rule("R1b", needs=("loss",), silenced_by=("R0", "F1", "R1", *_EXPLAINED_BY))
 def diverges_late(readings: Readings) -> Finding | None:
     """The loss stands far above where it began, after more than 100 steps without an early blow-up.
 

@@ -112,6 +112,29 @@ def fraction_left(readings: Readings) -> float:
     return now / begin.loss if begin.loss > 0 and now >= 0 else math.nan
 
 
+def stuck(readings: Readings) -> bool:
+    """Whether the loss has hardly fallen in a hundred steps or more; False where that cannot be told."""
+    try:
+        begin = readings.derived(start)
+    except Unjudged:
+        return False
+    resumed = begin.step > 0 or bool(readings.events("resume"))  # then the first loss is no untrained model's
+    return not resumed and readings.now >= begin.step + t.STUCK_STEPS and fraction_left(readings) > t.PROGRESS
+
+
+def blown(readings: Readings) -> bool:
+    """Whether the loss has blown up early and not come back, or is no finite number now."""
+    try:
+        return not math.isfinite(level(readings)) or readings.derived(blow_up) in ("pending", "lasting")
+    except Unjudged:
+        return False
+
+
+def suffers(readings: Readings) -> bool:
+    """Whether training goes badly: the loss has blown up, is not finite, or has hardly fallen in a hundred steps."""
+    return readings.derived(blown) or readings.derived(stuck)
+
+
 def _lucky_start(readings: Readings, early: Values) -> bool:
     """Whether the first batch merely had a low loss: the others are higher by little, and none stands out from them."""
     begin = readings.derived(start)

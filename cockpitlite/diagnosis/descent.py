@@ -11,6 +11,8 @@ from cockpitlite.diagnosis.rule import rule
 from cockpitlite.diagnosis.window import SLOPES, present
 from cockpitlite.diagnosis.words import number, percent
 
+# Faults with a name of their own, which look like this.
+_EXPLAINED_BY = ("F3", "F4a", "F5", "F6a", "F6b", "F6c", "F7", "F8a", "F8c", "F8d", "F15", "F18", "F19")
 _ENOUGH = 8  # measured steps for "no learnable signal": most of a stretch
 
 
@@ -43,7 +45,7 @@ def wrong_sign(readings: Readings) -> Finding | None:
     )
 
 
-@rule("F2", needs=("loss", *SLOPES), silenced_by=("R0", "F0", "F1"), fault=True)
+@rule("F2", needs=("loss", *SLOPES), silenced_by=("R0", "F0", "F1", *_EXPLAINED_BY), fault=True)
 def no_signal(readings: Readings) -> Finding | None:
     """Each step fits its own batch a little but does not help the next one, and the loss stays where it began.
 

@@ -11,7 +11,26 @@ from types import ModuleType
 
 import numpy as np
 
-from cockpitlite.diagnosis import blow_up, descent, nonfinite, step_length, structure
+from cockpitlite.diagnosis import (
+    balance,
+    blow_up,
+    data,
+    decay,
+    depth,
+    descent,
+    edge,
+    gradients,
+    mode,
+    nonfinite,
+    outputs,
+    plateau,
+    scale,
+    schedule,
+    spikes,
+    step_length,
+    structure,
+    units,
+)
 from cockpitlite.diagnosis.finding import Finding
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import Rule
@@ -19,10 +38,30 @@ from cockpitlite.diagnosis.window import windows
 from cockpitlite.store import Run, load
 
 # In the order in which they are asked: faults before the learning rate, too large before too small.
-THEMES: tuple[ModuleType, ...] = (nonfinite, structure, descent, blow_up, step_length)
+THEMES: tuple[ModuleType, ...] = (
+    nonfinite,
+    structure,
+    gradients,
+    outputs,
+    scale,
+    units,
+    decay,
+    depth,
+    data,
+    mode,
+    schedule,
+    descent,
+    blow_up,
+    step_length,
+    balance,
+    plateau,
+    spikes,
+    edge,
+)
 RULES: tuple[Rule, ...] = tuple(thing for theme in THEMES for thing in vars(theme).values() if isinstance(thing, Rule))
 
 _SEVERITIES = ("error", "warning", "info")
+_LED_TO = ("R0", "F3", "F5")  # by a blow-up: NaN, and units that have died or stick at the ends of their range
 _EVENTS = ("nonfinite", "parameters", "settings", "resume")
 _MOST_EVENTS = 100  # of one kind, as occasions to look back at
 
@@ -40,11 +79,14 @@ def diagnose(run: Run | str | Path, history: bool = False) -> list[Finding]:
 
     A finding that another one explains is left out. ``history`` adds the findings that have cleared, each with the step
     by which it had (``until``). An empty list means that nothing was found; :func:`unjudged` says what could not be
-    looked for. Raises what :func:`cockpitlite.load` raises.
+    looked for. Of a run that grows, only what is new is read when the same object is given again. Raises what
+    :func:`cockpitlite.load` raises.
     """
-    readings = Readings(run if isinstance(run, Run) else load(run))
-    standing = judge(readings).findings
-    return standing + cleared(readings) if history else standing
+    run = run if isinstance(run, Run) else load(run)
+    with run.held() as file:
+        readings = Readings(file, run.memory)
+        standing = judge(readings).findings
+        return standing + cleared(readings) if history else standing
 
 
 def unjudged(run: Run | str | Path) -> dict[str, str]:
@@ -59,7 +101,7 @@ def judge(readings: Readings) -> Judgement:
     if readings.now < 0:
         return Judgement([], {rule.code: "no step has been recorded yet" for rule in RULES})
     for rule in RULES:
-        if any(rule.silenced(other.code, _is_fault(other, finding)) for other, finding in found):
+        if any(_silences(other, finding, rule) for other, finding in found):
             continue
         try:
             for name in rule.needs:
@@ -101,17 +143,19 @@ def occasions(readings: Readings) -> list[int]:
     return sorted(steps)
 
 
-def _is_fault(rule: Rule, finding: Finding) -> bool:
-    return rule.fault and finding.severity != "info"
+def _silences(rule: Rule, finding: Finding, other: Rule) -> bool:
+    """Whether a rule's finding explains what another rule would say; a mere note on a fault explains nothing."""
+    note = finding.severity == "info"
+    return not (rule.fault and note) and other.silenced(rule.code, rule.fault)
 
 
 def _ordered(found: list[tuple[Rule, Finding]]) -> list[Finding]:
-    """Put errors before warnings before notes, a blow-up before the NaN it led to, verdicts before structural notes."""
+    """Put errors before warnings before notes, a blow-up before what it led to, verdicts before structural notes."""
     blown = next((finding.since for rule, finding in found if rule.code == "R1"), math.inf)
 
     def place(entry: tuple[Rule, Finding]) -> tuple[int, bool, bool, int]:
         rule, finding = entry
-        follows = rule.code == "R0" and blown < finding.since
+        follows = rule.code in _LED_TO and blown < finding.since
         note_on_structure = rule.fault and finding.severity == "info"
         return _SEVERITIES.index(finding.severity), follows, note_on_structure, RULES.index(rule)
 

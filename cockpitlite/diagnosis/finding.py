@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 Severity = Literal["info", "warning", "error"]
 
@@ -16,6 +17,11 @@ class Evidence:
     reading: str
     steps: tuple[int, ...]
     values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, reading: str, steps: Iterable[int], values: Iterable[float]) -> Self:
+        """Return it from steps and values of any kind of number."""
+        return cls(reading, tuple(int(step) for step in steps), tuple(float(value) + 0.0 for value in values))  # no -0
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,27 @@ def momentum(readings: Readings) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
+def second_beta(readings: Readings) -> float:
+    """Return the decay of the average of squared gradients, 0 without one."""
+    betas = _group(readings).get("betas")
+    return float(betas[1]) if isinstance(betas, list) and len(betas) > 1 else 0.0
+
+
+def weight_decay(readings: Readings) -> float | None:
+    """Return the largest weight decay of the parameter groups, None where the run does not tell."""
+    groups = _optimizer(readings).get("groups")
+    found = (
+        [group.get("weight_decay") for group in groups if isinstance(group, dict)] if isinstance(groups, list) else []
+    )
+    known = [float(value) for value in found if isinstance(value, int | float)]
+    return max(known) if known else None
+
+
+def decoupled(readings: Readings) -> bool:
+    """Whether the optimizer decays the weights beside the gradient step and not through the gradient."""
+    return str(_optimizer(readings).get("class")) in ("AdamW", "Lion", "SGDW")
+
+
 def _recorded(readings: Readings) -> tuple[Steps, Values]:
     try:
         steps, values = readings.series("learning_rate")

@@ -196,6 +196,12 @@ def _why_still(readings: Readings) -> tuple[str, str]:
                 "If training was to go on, check the schedule: it ended too early.",
             )
         return "the learning rate is 0", "Set a learning rate above 0, or check the schedule that sets it."
+    if settings.now < t.FALLEN_RATE * settings.values.max(initial=0.0):
+        return (
+            "the learning rate has fallen to nearly 0",
+            "If training was to go on, check the schedule: it ended too early, as one that is counted in epochs does "
+            "when it is stepped at every batch.",
+        )
     if _all_zero(readings, "grad_norm"):
         return (
             "every gradient is 0",

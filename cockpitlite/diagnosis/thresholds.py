@@ -129,6 +129,96 @@ WRONG_SIGN_RISE = Threshold(0.8, "40 trials with faults: both wrong signs, and 0
 NO_SIGNAL_SAME = Threshold(-0.85, "40 trials with faults: 9 of 12 such faults, 0 of 734 runs without")
 NO_SIGNAL_LOSS = Threshold(0.97, "40 trials with faults: 9 of 12 such faults, 0 of 734 runs without")
 
+# Whether training suffers from what looks odd.
+STUCK_STEPS = 100  # before, a loss that has hardly fallen tells nothing (chosen)
+ROWS = 3  # tracked batches in a row that must agree, so that no single odd one counts (chosen)
+
+# Units that are dead or saturated.
+FAULTS = "40 trials with injected faults"
+DEAD = Threshold(0.5, f"{FAULTS}: share of a layer's units; healthy ones had at most 0.13")
+SURELY_DEAD = Threshold(0.9, f"{FAULTS}: share of a layer's units; a bias of -10 had 1.0")
+DEAD_GRADIENT = Threshold(0.9, f"{FAULTS}: share of gradient elements that are 0; healthy layers had 0.06 to 0.1")
+NOTHING_FLOWS = Threshold(0.999, f"{CHOSEN}: share of all gradient elements that are 0, so that no layer stands out")
+FEW_SAMPLES = 16  # below, many units are 0 on a whole batch by chance; only a layer that is all 0 counts then (chosen)
+SATURATED = Threshold(0.5, f"{FAULTS}: share of a layer's outputs; the fault had 0.63")
+SURELY_SATURATED = Threshold(0.9, CHOSEN)
+
+# Gradients along the depth: those of the first layers over those of the last ones.
+VANISHING = Threshold(1e-2, f"{FAULTS}: healthy nets had 0.56 to 1.1, deep ReLU ones 1.4e-3")
+SURELY_VANISHING = Threshold(1e-3, "AutoTrainer (Zhang et al. 2021)")
+VANISHED = Threshold(1e-5, f"{FAULTS}: eight sigmoid layers had 3e-6")
+EXPLODING = Threshold(70.0, "AutoTrainer (Zhang et al. 2021); healthy nets had 0.56 to 1.1")
+SURELY_EXPLODING = Threshold(1e3, CHOSEN)
+DEEP = 3  # weight matrices from which there is a depth (chosen)
+ALONG = Threshold(0.6, f"{CHOSEN}: least rank correlation of gradient norm and depth")
+SHARED = Threshold(0.25, f"{CHOSEN}: power of the ratio that must be left without the very first matrix")
+BURST_GRADIENT = Threshold(10.0, f"{CHOSEN}: times the median gradient norm, and the gradient norm at the start")
+BURSTS = 3  # of them among the last tracked steps (chosen)
+
+# Scale of inputs, of the first weights, of the first loss.
+WIDE_INPUT = Threshold(10.0, f"{CHOSEN}: standard deviation; pixels from 0 to 255 have about 80")
+NARROW_INPUT = Threshold(0.02, f"{FAULTS}: standard deviation; pixels divided by 255 twice had 0.004")
+TINY_INPUT = Threshold(0.1, f"{CHOSEN}: largest magnitude; sparse inputs have a small deviation but values of 1")
+OFFSET_INPUT = Threshold(3.0, f"{CHOSEN}: mean over standard deviation")
+UNEVEN_INPUT = Threshold(1e3, f"{CHOSEN}: largest over smallest standard deviation of a feature")
+FIRST_GRADIENT = Threshold(
+    10.0, f"{CHOSEN}: gradient norm of the first weights over that of the others, or the reverse"
+)
+HIGH_LOSS = Threshold(1.5, f"{FAULTS}: cross-entropy at the start over ln C; healthy ones had 1.0 to 1.1")
+HIGH_EXCESS = Threshold(1.5, f"{CHOSEN}: nats above ln C, which logits with a spread of 1.7 have")
+OVERCOME = Threshold(0.5, f"{CHOSEN}: cross-entropy over ln C below which a bad start has been overcome")
+WIDE_WEIGHTS = Threshold(4.0, f"{CHOSEN}: std · (parameters of the layer)^¼; usual initialisations have 0.2 to 2")
+NARROW_WEIGHTS = Threshold(0.05, f"{CHOSEN}: std · (parameters of the layer)^¼; usual initialisations have 0.2 to 2")
+EQUAL_UNITS = Threshold(1e-4, f"{CHOSEN}: relative distance of units; exactly 0 but for rounding")
+SYMMETRIC_STEPS = 10  # after which weights that merely began equal have parted (chosen)
+
+# What enters the loss, and how it is reduced.
+NEARLY_ALL = Threshold(0.99, f"{CHOSEN}: share of the rows that enter cross-entropy; faults have 1.0")
+SUMMED = Threshold(0.7, f"{CHOSEN}: loss over batch size · mean cross-entropy, and at most its inverse")
+SUM_BATCH = 4  # samples from which a sum is told from a mean (chosen)
+
+# Gradients on their way to the optimizer.
+STALE = Threshold(0.01, f"{CHOSEN}: what was left in the gradients over what was added; cleared ones have 0")
+CLIPPED = Threshold(0.3, f"{CHOSEN}: median of gradient norm after over before clipping")
+OFTEN_CLIPPED = Threshold(0.5, f"{CHOSEN}: share of the steps that are clipped")
+UNDERFLOW = Threshold(0.5, f"{CHOSEN}: share of gradient elements that are 0, in the middle of all layers")
+SKIPPED = 20  # steps; a GradScaler that looks for its scale skips fewer (chosen)
+OFTEN_SKIPPED = Threshold(0.2, f"{CHOSEN}: share of all steps; a GradScaler at work skips one in 2000")
+
+# Data.
+STUCK_BATCH = 5  # equal batches in a row (chosen)
+REPEATED = Threshold(0.3, f"{CHOSEN}: share of neighbouring batches that are equal")
+LABELLED_BATCH = 8  # samples from which the labels of a batch tell how the data are mixed (chosen)
+FEW_LABELS = Threshold(0.25, f"{CHOSEN}: entropy of a batch's labels over the most it could have")
+FEW_CLASSES = Threshold(0.5, f"{CHOSEN}: classes in one batch over those of all looked at")
+
+# Schedule and weight decay.
+FALLEN_RATE = Threshold(0.01, f"{CHOSEN}: of the highest learning rate; a cosine to 0 spends 6 % of its steps below")
+LONG_FALLEN = Threshold(0.5, f"{CHOSEN}: share of the run's steps spent below it")
+DECAY_STEPS = 100  # after which a learning rate that has long been near 0 is told (chosen)
+SHRUNK = Threshold(0.3, f"{CHOSEN}: weight norm over that at the start")
+DECAYED_AWAY = Threshold(1.0, f"{CHOSEN}: sum of learning rate · weight decay, by which decay alone shrinks to 0.37")
+DECAY_SHARE = Threshold(0.5, f"{CHOSEN}: part of the step, or of the gradient, that is weight decay")
+EQUILIBRIUM = Threshold(0.3, "Kosson et al. 2023: step over weight norm / sqrt(2 · lr · decay) is 1 in equilibrium")
+
+# Balance of the layers.
+IMBALANCE = Threshold(1e3, "TheDeepChecker practice, not tested: largest over smallest step over weight norm")
+
+# The loss stands still, jumps, or training runs at the edge.
+PLATEAU_STEPS = 200  # before, no plateau is looked for
+PLATEAU_SHARE = Threshold(0.2, "of the steps, the last ones; the naive form was tested and found weak")
+PLATEAU_P = Threshold(0.1, f"{CHOSEN}: probability that a loss without a trend falls so by chance")
+BEGUN = Threshold(0.9, f"{CHOSEN}: loss over initial loss; above, there was no progress that could have stopped")
+NO_PROGRESS_NEXT = Threshold(0.8, "step length on the next batch; in theory no progress is to be expected from 1 on")
+NOISE_FLOOR = Threshold(10.0, f"{CHOSEN}: gradient noise scale over batch size")
+SPIKE_SPREADS = Threshold(6.0, "robust standard deviations of the log-loss; stricter than ZClip's 2.5, not tested")
+SPIKE_RISE = Threshold(1.5, "times the median loss, not tested")
+SPIKE_MEMORY = 50  # losses that a spike is held against
+SPIKE_STEPS = 200  # for which a spike is remembered, and in which three are many
+MANY_SPIKES = 3
+EDGE = (Threshold(0.8, f"{CHOSEN}: ratio to the edge of stability"), Threshold(1.5, CHOSEN))
+LARGE_BATCH = 256  # samples from which sharpness and not noise limits the learning rate (chosen)
+
 # How sure is sure.
 CONFIDENT = Threshold(0.8, f"{CHOSEN}: a verdict is stated")
 SUSPECT = Threshold(0.6, f"{CHOSEN}: a verdict is stated as probable; below, it is a note")

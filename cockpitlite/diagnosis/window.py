@@ -98,7 +98,7 @@ def windows(readings: Readings) -> list[Window]:
     bounds = [0, *(int(part) for part in parts), len(steps)]
     return [
         readings.shared(
-            ("window", int(steps[low]), int(steps[high - 1])),
+            ("window", int(steps[low]), int(steps[high - 1]), high - low),
             functools.partial(_window, steps[low:high], slopes[:, low:high], settings),
         )
         for low, high in itertools.pairwise(bounds)

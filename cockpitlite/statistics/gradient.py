@@ -10,8 +10,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from cockpitlite.precision import widest
 from cockpitlite.statistics.statistic import Statistic, Supply
-from cockpitlite.statistics.step import Unavailable, norms
+from cockpitlite.statistics.step import Step, Unavailable, norms
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,87 @@ class ClippedGradient(Statistic):
         step = supply.step
         if step.clipped is None:
             raise Unavailable("the optimizer called the closure more than once, so it used several gradients")
-        each = norms(step.clipped)
+        each = supply(MeanGradient)._norms if _is_unchanged(step) else norms(step.clipped)
         return cls(step.names, _without(each, step.missing), each.norm())
+
+
+@dataclass(frozen=True)
+class Clipping(Statistic):
+    """‖g‖ of the gradient that the optimizer used over ‖g‖ of the one that backward left, as a scalar tensor."""
+
+    factor: Tensor
+
+    @classmethod
+    def of(cls, supply: Supply) -> Self:
+        """Compare both; where nothing touched the gradient they are the same tensors."""
+        step = supply.step
+        if step.clipped is not None and _is_unchanged(step):
+            return cls(torch.ones((), device=step.gradient[0].device))
+        used = supply(ClippedGradient).total
+        left = step.gradient if step.stale is None else torch._foreach_add(step.gradient, step.stale)
+        norm = norms(left).norm()
+        return cls(torch.where(used == norm, 1, used / norm))
+
+
+@dataclass(frozen=True)
+class StaleGradient(Statistic):
+    """‖g‖ of what was left in the gradients before the step's first backward over ‖g‖ of what the backwards added."""
+
+    ratio: Tensor
+
+    @classmethod
+    def of(cls, supply: Supply) -> Self:
+        """Compare both: 0 where the gradients had been cleared."""
+        step = supply.step
+        if not step.backwards:
+            raise Unavailable("no backward() was seen in this step")
+        if step.stale is None:
+            return cls(torch.zeros((), device=step.gradient[0].device))
+        return cls(norms(step.stale).norm() / supply(MeanGradient).squared_norm.sqrt())
+
+
+@dataclass(frozen=True)
+class ZeroGradient(Statistic):
+    """The share of each parameter's gradient that is exactly 0; NaN for one that got none."""
+
+    names: Sequence[str]
+    each: Sequence[Tensor]
+    missing: Sequence[bool]
+
+    @classmethod
+    def of(cls, supply: Supply) -> Self:
+        """Take the gradients from the step."""
+        step = supply.step
+        if all(step.missing):
+            raise Unavailable("no parameter got a gradient in this step")
+        return cls(step.names, step.gradient, step.missing)
+
+    @cached_property
+    def shares(self) -> Tensor:
+        """The share of each one's elements, ``[parameter]``."""
+        return self._zeros / self._sizes.where(self._sizes > 0, torch.nan)
+
+    @cached_property
+    def total(self) -> Tensor:
+        """The share of all elements of those that got a gradient."""
+        return self._zeros.where(self._sizes > 0, 0).sum() / self._sizes.sum()
+
+    @cached_property
+    def _zeros(self) -> Tensor:
+        return torch.stack([gradient.numel() - torch.count_nonzero(gradient) for gradient in self.each])
+
+    @cached_property
+    def _sizes(self) -> Tensor:
+        pairs = zip(self.each, self.missing, strict=True)
+        sizes = torch.tensor([0.0 if missing else float(gradient.numel()) for gradient, missing in pairs])
+        return widest(sizes).to(self.each[0].device, non_blocking=True)
+
+
+def _is_unchanged(step: Step) -> bool:
+    """Whether the optimizer is known to have used the gradient as it was, and no other."""
+    assert step.clipped is not None
+    each = zip(step.clipped, step.gradient, step.missing, strict=True)
+    return step.stale is None and all(used is gradient or missing for used, gradient, missing in each)
 
 
 def _without(each: Tensor, missing: Sequence[bool]) -> Tensor:

@@ -28,6 +28,23 @@ class Settings(Statistic):
 
 
 @dataclass(frozen=True)
+class Occasion(Statistic):
+    """Which step of the run this is; ``regular`` is every fifth, of several in a row enough for what changes slowly."""
+
+    index: int
+
+    @classmethod
+    def of(cls, supply: Supply) -> Self:
+        """Take it from the step."""
+        return cls(supply.step.index)
+
+    @property
+    def regular(self) -> bool:
+        """Whether it is a fifth one."""
+        return self.index % 5 == 0
+
+
+@dataclass(frozen=True)
 class BatchSize(Statistic):
     """N, the samples of all backwards of the step."""
 

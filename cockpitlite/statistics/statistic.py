@@ -15,6 +15,8 @@ class Want(enum.Enum):
     FORWARD = "what a re-evaluation of the batch needs"
     ROAD = "how the loss was computed from the model's output"
     START = "where the step began, for the step after it"
+    INPUTS = "what the model was given"
+    UNITS = "which units of the layers do nothing"
     ACTIVATIONS = "how the layers' outputs are distributed"
     SQUARES = "squared norms of per-sample gradients"
     ON_GRADIENT = "projections of per-sample gradients on the mean gradient"
@@ -26,7 +28,12 @@ class Want(enum.Enum):
     @property
     def per_sample(self) -> bool:
         """Whether this takes the calls of the modules to answer."""
-        return self not in (Want.FORWARD, Want.ROAD, Want.START, Want.ACTIVATIONS)
+        return self is not Want.START and not self.of_forwards
+
+    @property
+    def of_forwards(self) -> bool:
+        """Whether this takes the forwards of the model, but not the calls inside of them."""
+        return self in (Want.FORWARD, Want.ROAD, Want.INPUTS, Want.UNITS, Want.ACTIVATIONS)
 
 
 class Statistic(ABC):

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from cockpitlite.meters import Meters
 from cockpitlite.precision import at_least_float32, widest
-from cockpitlite.records import Backward
-from cockpitlite.replay import CallRecorder, NotReplayable, with_calls
+from cockpitlite.records import Backward, Forward
+from cockpitlite.replay import CallRecorder, NotReplayable, forwards_again, with_calls
 
 
 class Unavailable(Exception):
@@ -72,7 +72,8 @@ class Step:
     ``frozen`` those of them that take none. ``start`` are the parameters before the step,
     ``evaluated`` those that the batch was evaluated with, other ones where the optimizer has ``moved`` them in between;
     ``displacement`` is what the step added, ``gradient`` the gradient of the minimised loss, unscaled and unclipped
-    (zero where there was none), ``clipped`` the one the optimizer saw. Under ``maximize`` the loss and the gradient
+    (zero where there was none), ``clipped`` the one the optimizer saw, ``stale`` what of it was there before the step's
+    first backward, None where nothing was. Under ``maximize`` the loss and the gradient
     have changed sign, so that downhill is always good. ``chosen`` holds, per backward, the samples looked at, or None
     for all. ``generator`` is a random stream of our own on the parameters' device; ``recorder`` records the calls of
     the modules where a batch is evaluated again, the only way to see them where they are ``unseen``. ``foreign`` are
@@ -93,6 +94,7 @@ class Step:
     displacement: list[Tensor]
     gradient: list[Tensor]
     clipped: list[Tensor] | None
+    stale: list[Tensor] | None
     backwards: list[Backward]
     chosen: list[Tensor | None]
     origin: list[Tensor] | None
@@ -120,7 +122,18 @@ class Step:
         try:
             return [with_calls(backward, self.parameters, self.evaluated, self.recorder) for backward in self.backwards]
         except NotReplayable as reason:
-            raise Unavailable(f"what is compiled can only be seen in a second evaluation, and {reason}") from reason
+            raise _unseen(reason) from reason
+
+    @cached_property
+    def looked_into(self) -> list[Forward]:
+        """The forwards with what was noted of the layers' outputs; Unavailable where that cannot be had."""
+        if not self.unseen or self.recorder is None or "passes" in self.__dict__:
+            return [forward for backward in self.passes for forward in backward.forwards]
+        again = (forwards_again(b, self.parameters, self.evaluated, self.recorder) for b in self.backwards)
+        try:
+            return [forward for forwards in again for forward in forwards]
+        except NotReplayable as reason:
+            raise _unseen(reason) from reason
 
     @cached_property
     def samples(self) -> int:
@@ -151,6 +164,10 @@ class Step:
     def sign(self) -> float:
         """−1 where the optimizer maximises, else 1."""
         return -1.0 if all(sign < 0 for sign in self.signs) else 1.0
+
+
+def _unseen(reason: NotReplayable) -> Unavailable:
+    return Unavailable(f"what is compiled can only be seen in a second evaluation, and {reason}")
 
 
 def norms(tensors: Sequence[Tensor]) -> Tensor:

@@ -1,0 +1,8 @@
+"""The faults, by theme."""
+
+from __future__ import annotations
+
+from ..kind import Kind, kinds_of
+from . import data, gradient, loss, model, precision, rate
+
+FAULTS: dict[str, Kind] = kinds_of(rate, gradient, model, loss, data, precision)

@@ -1,0 +1,183 @@
+"""Rules about what enters the loss, and how it is reduced."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from cockpitlite.diagnosis import thresholds as t
+from cockpitlite.diagnosis.chance import first_cross_entropy
+from cockpitlite.diagnosis.course import blown, start, suffers
+from cockpitlite.diagnosis.finding import Evidence, Finding, Severity
+from cockpitlite.diagnosis.readings import Readings, Unjudged
+from cockpitlite.diagnosis.rule import rule
+from cockpitlite.diagnosis.words import number
+
+
+@rule("F8a", needs=("probability_rows",), fault=True)
+def probabilities_into_cross_entropy(readings: Readings) -> Finding | None:
+    """What enters cross-entropy are probabilities already: a softmax is applied twice.
+
+    Nearly all rows are not negative and sum to 1, in each of the last three measured steps. The loss then cannot fall
+    below ln(e + C - 1) - 1 (1.46 for ten classes), gradients are small, and it looks like too small a learning rate.
+    """
+    steps, shares = readings.recent("probability_rows", t.ROWS, 1)
+    if readings.has("unnormalized_rows") or not np.all(shares >= t.NEARLY_ALL):
+        return None
+    at, _ = readings.first("probability_rows", 1)
+    return Finding(
+        code="F8a",
+        severity="warning",
+        confidence=0.99,
+        title="Probabilities enter the cross-entropy: the softmax is applied twice",
+        explanation=f"The rows given to the loss are not negative and sum to 1. {_floor(_classes(readings))}",
+        evidence=(Evidence.of("probability_rows", steps, shares),),
+        suggestion=(
+            "Give the loss what comes before the softmax (logits): remove nn.Softmax from the end of the model, and "
+            "apply it only where probabilities are shown."
+        ),
+        since=int(at[0]),
+    )
+
+
+@rule("F8b", needs=("log_probability_rows",), silenced_by=("F8a",), fault=True)
+def log_probabilities_into_cross_entropy(readings: Readings) -> Finding | None:
+    """What enters cross_entropy are log-probabilities: needless, but harmless.
+
+    Nearly all rows are not positive, and their exponentials sum to 1. A second log_softmax changes nothing. A note; for
+    nll_loss, which takes log-probabilities, there is nothing to say.
+    """
+    steps, shares = readings.recent("log_probability_rows", t.ROWS, 1)
+    if not np.all(shares >= t.NEARLY_ALL):
+        return None
+    at, _ = readings.first("log_probability_rows", 1)
+    return Finding(
+        code="F8b",
+        severity="info",
+        confidence=0.99,
+        title="Log-probabilities enter the cross-entropy",
+        explanation=(
+            "The exponentials of the rows given to cross_entropy sum to 1: log_softmax is applied a second time, which "
+            "changes nothing but costs a little."
+        ),
+        evidence=(Evidence.of("log_probability_rows", steps, shares),),
+        suggestion="Nothing needs to change; log_softmax can be left out of the model, or nll_loss be used.",
+        since=int(at[0]),
+    )
+
+
+@rule("F8c", needs=("unnormalized_rows",), fault=True)
+def no_log_probabilities_into_nll(readings: Readings) -> Finding | None:
+    """What enters nll_loss are no log-probabilities, so it is no likelihood: its value can fall without end.
+
+    Nearly all rows do not have exponentials that sum to 1, in each of the last three measured steps. They are
+    probabilities without the logarithm, or scores that have passed through no log_softmax.
+    """
+    steps, shares = readings.recent("unnormalized_rows", t.ROWS, 1)
+    if not np.all(shares >= t.NEARLY_ALL):
+        return None
+    at, _ = readings.first("unnormalized_rows", 1)
+    plain = readings.has("probability_rows") and bool(np.all(readings.recent("probability_rows", 1)[1] >= t.NEARLY_ALL))
+    return Finding(
+        code="F8c",
+        severity="warning",
+        confidence=0.99,
+        title=f"{'Probabilities' if plain else 'Scores'} enter nll_loss, which takes log-probabilities",
+        explanation=(
+            "The rows given to nll_loss sum to 1 themselves: the logarithm is missing, and large errors count little."
+            if plain
+            else "The exponentials of the rows given to nll_loss do not sum to 1: the loss falls for ever as scores "
+            "grow, whatever the labels are."
+        ),
+        evidence=(Evidence.of("unnormalized_rows", steps, shares),),
+        suggestion="Use F.cross_entropy on scores (without softmax), or F.nll_loss on the output of log_softmax.",
+        since=int(at[0]),
+    )
+
+
+@rule("F8d", needs=("unit_scores",), fault=True)
+def probabilities_into_logits_loss(readings: Readings) -> Finding | None:
+    """What enters binary_cross_entropy_with_logits are probabilities already: a sigmoid is applied twice.
+
+    All scores lie between 0 and 1, in each of the last three measured steps. The model then cannot say less than 50 %,
+    so the loss cannot fall below ln 2 for what is off.
+    """
+    steps, shares = readings.recent("unit_scores", t.ROWS, t.ROWS)
+    if not np.all(shares >= t.NEARLY_ALL):
+        return None
+    at, _ = readings.first("unit_scores", 1)
+    return Finding(
+        code="F8d",
+        severity="warning",
+        confidence=0.95,
+        title="Probabilities enter binary cross-entropy with logits: the sigmoid is applied twice",
+        explanation=(
+            "All scores given to the loss lie between 0 and 1. After the sigmoid of the loss they lie between 0.5 and "
+            "0.73, so what is off costs ln 2 = 0.693 at least."
+        ),
+        evidence=(Evidence.of("unit_scores", steps, shares),),
+        suggestion=(
+            "Remove the sigmoid from the end of the model, or use F.binary_cross_entropy, which takes probabilities."
+        ),
+        since=int(at[0]),
+    )
+
+
+@rule("F15", needs=("loss", "batch_size", "classes"), silenced_by=("F8a",), fault=True)
+def summed_loss(readings: Readings) -> Finding | None:
+    """The loss is a sum over the batch and not a mean, so the learning rate means something else for each batch size.
+
+    The first loss is the batch size times the cross-entropy that one sample costs (or, where that is unknown, times
+    ln C, what guessing costs). A warning where the loss has blown up or hardly fallen; else a note, since the learning
+    rate may have been chosen for it, and Adam does not mind.
+    """
+    begin = readings.derived(start)
+    first = first_cross_entropy(readings)
+    at, sizes = readings.first("batch_size", 1)
+    if first is None or not len(at) or at[0] != begin.step or begin.step > 0:
+        raise Unjudged("the first loss and batch size of the run, and its number of classes, are not all known")
+    each = first.loss if first.reading == "class_loss" else first.chance
+    count = float(sizes[0])
+    ratio = begin.loss / (count * each) if each > 0 else math.nan
+    if count < t.SUM_BATCH or not t.SUMMED <= ratio <= 1 / t.SUMMED:
+        return None
+    return Finding(
+        code="F15",
+        severity=_severity(readings),
+        confidence=0.9,
+        title="The loss is a sum over the batch, not a mean",
+        explanation=(
+            f"The first loss was {number(begin.loss)}: {number(count)} samples times {number(each)}, what one of them "
+            f"costs. Gradients are {number(count)} times as long as those of the mean, as if the learning rate were "
+            "so many times as large, and they change with the batch size."
+        ),
+        evidence=(Evidence.of("loss", (begin.step,), (begin.loss,)), Evidence.of("batch_size", at, sizes)),
+        suggestion=(
+            f"Use reduction='mean', or divide the loss by the batch size; or divide the learning rate by "
+            f"{number(count)}."
+        ),
+        since=begin.step,
+    )
+
+
+def _severity(readings: Readings) -> Severity:
+    if readings.derived(blown):
+        return "error"
+    return "warning" if readings.derived(suffers) else "info"
+
+
+def _classes(readings: Readings) -> int:
+    if not readings.has("classes"):
+        return 0
+    _, classes = readings.recent("classes", 1)
+    return int(classes[-1]) if len(classes) and classes[-1] >= 2 else 0
+
+
+def _floor(classes: int) -> str:
+    if not classes:
+        return "The loss cannot come near 0 then, and gradients are small."
+    return (
+        f"With {classes} classes the loss cannot fall below ln(e + {classes - 1}) - 1 = "
+        f"{number(math.log(math.e + classes - 1) - 1)}, however sure the model is, and gradients are small."
+    )
