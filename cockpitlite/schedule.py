@@ -83,8 +83,6 @@ def on_diagnosis_schedule(step: int) -> bool:
     return step % 5 == 0 if step < FREE_STEPS else step >= ROUND and step % ROUND < BURST
 
 
-
-
 def _until_diagnosis(step: int) -> int:
     return 0 if step < FREE_STEPS or step % ROUND < BURST else ROUND - step % ROUND
 
