@@ -299,9 +299,8 @@ def _put_direction(vector: Tensor, basis: Tensor, instead: Tensor, out: Tensor) 
 def _leading(matrix: Tensor) -> Tensor:
     """Return the vector of the largest eigenvalue of a small symmetric matrix, about; nothing waits for the device."""
     size = matrix.norm().clamp(min=torch.finfo(matrix.dtype).tiny)
-    power = matrix / size + torch.eye(
-        len(matrix), dtype=matrix.dtype, device=matrix.device
-    )  # no eigenvalue is negative
+    none_negative = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    power = matrix / size + none_negative
     for _ in range(10):  # its 1024th power
         power = power @ power
         power = power / power.norm()
