@@ -151,7 +151,7 @@ def random_signs(like: Sequence[Tensor], generator: torch.Generator) -> Vectors:
 def _signs_of_bytes(device: torch.device) -> Tensor:
     """Return the eight signs that the bits of each byte stand for, ``[byte, bit]``."""
     bits = torch.arange(256)[:, None] >> torch.arange(7, -1, -1) & 1
-    return (2.0 * bits - 1).to(device)
+    return (2.0 * bits - 1).to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,8 @@ def _put_direction(vector: Tensor, basis: Tensor, instead: Tensor, out: Tensor) 
 def _leading(matrix: Tensor) -> Tensor:
     """Return the vector of the largest eigenvalue of a small symmetric matrix, about; nothing waits for the device."""
     size = matrix.norm().clamp(min=torch.finfo(matrix.dtype).tiny)
-    power = matrix / size + torch.eye(len(matrix)).to(matrix)  # no eigenvalue is negative
+    none_negative = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    power = matrix / size + none_negative
     for _ in range(10):  # its 1024th power
         power = power @ power
         power = power / power.norm()

@@ -244,8 +244,8 @@ def _watched_replay(
 
 def one_sample_each(column: Tensor, some: Tensor, samples: int) -> Tensor:
     """Return ``[some, *column]``: a copy for each of some samples, with all rows but that sample's set to zero."""
-    rows = torch.arange(column.shape[0]) // (column.shape[0] // samples)
-    mask = (some[:, None] == rows).to(column.device)
+    rows = torch.arange(column.shape[0], device=column.device) // (column.shape[0] // samples)
+    mask = some.to(column.device, non_blocking=True)[:, None] == rows
     return column * mask.view(*mask.shape, *[1] * (column.dim() - 1))
 
 

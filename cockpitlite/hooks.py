@@ -443,10 +443,15 @@ class Capture:
 
     def entered(self, closure: bool) -> None:
         """The optimizer's step has begun; with a closure, forward and backward happen inside of it."""
-        self._closure = closure
+        self._closure, self.evaluated_again = closure, False
         self.complete = not closure
         if closure:
             self._forget()
+
+    def _begin_anew(self) -> None:
+        """Start again where the last step never ended because it raised; a closure is called inside of a step."""
+        if not self._closure and next(_stepping(sys._getframe(1)), None) is None:
+            self.begin(self.wish)
 
     def close(self) -> None:
         """Remove every hook."""
@@ -457,6 +462,8 @@ class Capture:
         unlisten(self)
 
     def _before_forward(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.complete and not self.busy:
+            self._begin_anew()
         if self.busy or self.complete or not torch.is_grad_enabled():
             return
         self._thread = threading.get_ident()
@@ -508,9 +515,15 @@ class Capture:
                 self.calls.detach()
         if output is None or self.forwards[-1].outputs:
             return None
-        followed = self.trace.follow(output)
-        self.forwards[-1].outputs = list(tensors_in(followed))
+        followed, forward = self.trace.follow(output), self.forwards[-1]
+        forward.outputs = list(tensors_in(followed))
+        for tensor in forward.outputs:
+            if tensor.requires_grad:
+                tensor.register_hook(functools.partial(self._reached, forward))
         return None if followed is output else followed
+
+    def _reached(self, forward: Forward, gradient: Tensor) -> None:
+        forward.reached = forward.reached or not self.busy
 
     def _scan_inputs(self, forward: Forward, inputs: Any) -> None:
         """Note the largest magnitude of each input, and which sample of the first has a value that is not finite."""
@@ -528,10 +541,8 @@ class Capture:
         if self._elsewhere:
             return
         if self.complete and not self.busy:
-            if self._closure:
-                self.evaluated_again = True
-            else:  # the step never ended: it raised
-                self.begin(self.wish)
+            self._begin_anew()
+            self.evaluated_again = self.complete
         if self.busy or self.complete:
             return
         for forward in self.forwards:  # what torch.autograd.grad has sent through them belongs to no gradient
@@ -568,12 +579,12 @@ class Capture:
             self.complete = self._closure
             return
         self._keep(_scalars(given), {} if caught is None else caught.settled())
-        self.forwards = []
+        self.forwards = [forward for forward in self.forwards if not _was_reached(forward)]  # whose backward is to come
         self.observed = None
         self._nodes, self._decisions = [], None
         if self._closure:
             self.complete = True
-        if self.calls is not None:
+        if self.calls is not None and not self.forwards:
             self.calls.detach()
         if self.wish.gradient:
             self.gradient = self._gradient_copy()
@@ -601,7 +612,7 @@ class Capture:
             again.spread = {}  # of the first of them alone
             again.loss = None if loss is None or again.loss is None else again.loss + loss
             return
-        forwards = [forward for forward in self.forwards if forward.outputs and _reached(forward)]
+        forwards = [forward for forward in self.forwards if forward.outputs and _was_reached(forward)]
         backward = Backward(
             givens,
             loss,
@@ -804,8 +815,8 @@ def _heard(givens: Sequence[Tensor]) -> Heard:
     return Heard(losses[0] if len(losses) == 1 else torch.stack(losses).sum(), scales[0] is not None)
 
 
-def _reached(forward: Forward) -> bool:
-    return not forward.calls or any(call.arrived for call in forward.calls)
+def _was_reached(forward: Forward) -> bool:
+    return forward.reached or any(call.arrived for call in forward.calls)
 
 
 def _plain_leaves(root: nn.Module | None, owners: Sequence[Owner]) -> list[tuple[str, nn.Module]]:

@@ -233,7 +233,7 @@ def _denominator(function: Callable[..., Any], reduction: str, arguments: dict[s
             return counted.sum()
         return (arguments["weight"][target.where(counted, torch.zeros_like(target))] * counted).sum()
     if function is functional.ctc_loss:
-        lengths = torch.as_tensor(arguments["target_lengths"], device=elements.device)
+        lengths = torch.as_tensor(arguments["target_lengths"]).to(elements.device, non_blocking=True)
         return lengths.clamp(min=1) * elements.numel()
     return elements.numel()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import queue
@@ -24,6 +25,7 @@ from cockpitlite.store import Column, RunWriter
 from cockpitlite.store import Histogram as StoredHistogram
 
 COMMIT_SECONDS = 0.4  # so that a killed process loses less than a second
+MOST_TOGETHER = 64  # steps that are not tracked, whose losses are sent together
 ALIVE_SECONDS = 2.0  # from one sign of life to the next where nothing happens
 MOST_WAITING = 2**28  # bytes on their way to the file: what comes when there are more is left out, and said to be
 PATIENCE = 10.0  # seconds without any progress after which a file is taken for stuck
@@ -48,7 +50,8 @@ class Check:
 class Block:
     """What one step leaves: readings by name with the step they belong to, checks, and a scan for non-finite values.
 
-    ``spoilt`` is the sample with a non-finite input, −1 for none.
+    ``spoilt`` is the sample with a non-finite input, −1 for none. ``skips`` are steps whose kernel has left the
+    parameters alone where the number beside them is not 0.
     """
 
     step: int
@@ -56,6 +59,7 @@ class Block:
     scan: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
     spoilt: Tensor | None = None
     checks: list[Check] = field(default_factory=list)
+    skips: list[tuple[int, Tensor]] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -91,7 +95,7 @@ class _Shipment:
     """A block on its way: its numbers in one host buffer, which those of a GPU may not have ``arrived`` in yet.
 
     ``parts`` are the lengths of its parts, or such numbers as the host has known from the start. ``places`` is what the
-    scan looked at; no tensor of the device is held.
+    scan looked at, ``skips`` are the steps that may have been skipped; no tensor of the device is held.
     """
 
     step: int
@@ -99,6 +103,7 @@ class _Shipment:
     readings: list[_Label]
     places: list[tuple[str, str]]
     checks: Sequence[Check]
+    skips: list[int]
     buffer: Tensor | NDArray[np.float64]
     arrived: Any
     parts: list[int | NDArray[np.float64]]
@@ -154,11 +159,13 @@ class Recorder:
         self._taken = 0  # bytes, counted by the training thread
         self._written = self._handled = 0  # bytes and all things, counted by the thread that writes
         self._left_out: list[int] = []  # the steps of the blocks that were
-        self._told_left_out = False
+        self._told_left_out = self._told_failure = False
         self._buffers = _Buffers()
         self._losses: list[tuple[int, Tensor | float]] = []
+        self._skips: list[tuple[int, Tensor]] = []
+        self._skipped, self._last_skipped = 0, -1  # how many steps were, and the last; known to the thread that writes
         self._shipped = time.monotonic()
-        self._ill = False
+        self._ill = self._broken = False  # what the last scan found, and whether the last loss was not finite
         self._failed_topics: set[str] = set()
         self._after_commit: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._run, name="cockpitlite-recorder", daemon=True)
@@ -167,7 +174,13 @@ class Recorder:
     def loss(self, step: int, loss: Tensor | float) -> None:
         """Take the loss of a step that is not tracked; many are sent together."""
         self._losses.append((step, loss))
-        if len(self._losses) >= 64 or time.monotonic() - self._shipped > COMMIT_SECONDS / 2:
+        if len(self._losses) >= MOST_TOGETHER or time.monotonic() - self._shipped > COMMIT_SECONDS / 2:
+            self.block(Block(step))
+
+    def skipped_where(self, step: int, flag: Tensor) -> None:
+        """Take a step for skipped where a number on the device is not 0: an event, of which nothing is kept."""
+        self._skips.append((step, flag))
+        if len(self._skips) > MOST_TOGETHER:
             self.block(Block(step))
 
     def block(self, block: Block) -> None:
@@ -175,6 +188,7 @@ class Recorder:
         if self._losses:
             block.readings = [("loss", step, loss) for step, loss in self._losses] + block.readings
             self._losses = []
+        block.skips, self._skips = self._skips, []
         self._shipped = time.monotonic()
         if self.failure is not None or not self._thread.is_alive():
             return
@@ -225,8 +239,8 @@ class Recorder:
 
     def flush(self) -> bool:
         """Wait until everything taken so far is in the file; False where nothing moves for PATIENCE seconds."""
-        if self._losses:
-            self.block(Block(self._losses[-1][0]))
+        if self._losses or self._skips:
+            self.block(Block((self._losses or self._skips)[-1][0]))
         self._tell_left_out()
         done = threading.Event()
         self.after_commit(done.set)
@@ -245,10 +259,21 @@ class Recorder:
         complete = self.flush()
         self._queue.put(None)
         self._thread.join(PATIENCE if complete else 0.0)
-        if self._thread.is_alive():
+        if self.failure is not None:
+            self.tell_failure()
+        elif self._thread.is_alive():
             warnings.warn(
                 f"cockpitlite: {self.path} could not be written for {PATIENCE:.0f} seconds; what was recorded last may "
                 "be missing in it",
+                stacklevel=2,
+            )
+
+    def tell_failure(self) -> None:
+        """Warn once that nothing is recorded any more, where that is so."""
+        if self.failure is not None and not self._told_failure:
+            self._told_failure = True
+            warnings.warn(
+                f"cockpitlite: recording to {self.path} has stopped ({self.failure}); training goes on unrecorded",
                 stacklevel=2,
             )
 
@@ -262,6 +287,9 @@ class Recorder:
                 item = ()
             if item is None:
                 self._attempt(self._writer.close)
+                if self.failure is not None:
+                    with contextlib.suppress(Exception):  # what it could write, it has written
+                        self._writer.close()
                 return
             if isinstance(item, _Notice):
                 self._after_commit.append(item.call)
@@ -319,11 +347,13 @@ class Recorder:
     def _write_block(self, shipment: _Shipment) -> None:
         parts = shipment.unpack()
         count = len(shipment.readings)
-        dropped = self._judge(shipment, parts[count + (1 if shipment.places else 0) :])
+        skipped = self._note_skips(shipment, parts)
+        here = shipment.step in skipped
+        dropped = set() if here else self._judge(shipment, parts[count + (1 if shipment.places else 0) :])
         frames: defaultdict[int, list[tuple[_Label, NDArray[np.float64]]]] = defaultdict(list)
         losses: list[tuple[int, float]] = []
         for label, numbers in zip(shipment.readings, parts, strict=False):
-            if label.name in dropped:
+            if label.name in dropped or label.step in skipped or (here and label.name != "loss"):
                 continue
             if label.bins:
                 self._write_histogram(label, numbers)
@@ -332,16 +362,21 @@ class Recorder:
                 losses.append((label.step, float(numbers[0])))
             frames[label.step].append((label, numbers))
         self._write_frames(frames)
-        if shipment.places:
+        self._report_losses(shipment, losses)
+        if shipment.places and not here:
             self._report_scan(shipment, parts[count])
-        broken = next((step for step, value in losses if not math.isfinite(value)), None)
-        if broken is not None:
-            self.on_alarm()
-            if not self._ill:
-                self._ill = True
-                self._writer.event(broken, "nonfinite", {"what": "loss", "layer": None, "sample": None})
         if shipment.seconds:
             self._writer.clock(shipment.step, shipment.seconds)
+
+    def _note_skips(self, shipment: _Shipment, parts: Sequence[NDArray[np.float64]]) -> set[int]:
+        """Write an event for each step that was skipped; return them, and the last of those before."""
+        found = {self._last_skipped}
+        for step, numbers in zip(shipment.skips, parts[len(parts) - len(shipment.skips) :], strict=True):
+            if numbers.any():
+                self._skipped, self._last_skipped = self._skipped + 1, step
+                self._writer.event(step, "skipped_step", {"count": self._skipped})
+                found.add(step)
+        return found
 
     def _write_frames(self, frames: Mapping[int, Sequence[tuple[_Label, NDArray[np.float64]]]]) -> None:
         """Write the readings of each step at once; one by itself, such as the loss of an untracked step, as it is."""
@@ -393,6 +428,16 @@ class Recorder:
                     self._writer.event(shipment.step, "unavailable", {"reading": name, "reason": reason})
         return dropped
 
+    def _report_losses(self, shipment: _Shipment, losses: Sequence[tuple[int, float]]) -> None:
+        """Raise the alarm when losses cease to be finite; the step that the scan looked at is left to that."""
+        for step, value in losses:
+            broken = not math.isfinite(value)
+            if broken and not self._broken:
+                self.on_alarm()
+                if step < shipment.step or not shipment.places:
+                    self._writer.event(step, "nonfinite", {"what": "loss", "layer": None, "sample": None})
+            self._broken = broken
+
     def _report_scan(self, shipment: _Shipment, magnitudes: NDArray[np.float64]) -> None:
         """Write an event when a non-finite value shows for the first time, or again after a healthy step."""
         bad = np.flatnonzero(~np.isfinite(magnitudes[:-1]))
@@ -407,10 +452,12 @@ def _shipped(block: Block, buffers: _Buffers) -> _Shipment:
     """Put all numbers of a block into one host buffer; a GPU copies its own there while the training goes on."""
     groups: list[list[Any]] = [_members(reading) for _, _, reading in block.readings]
     groups += [[*block.scan.values(), -1 if block.spoilt is None else block.spoilt]] if block.scan else []
-    groups += [[check.passed] for check in block.checks]
-    device = next((m.device for members in groups for m in members if isinstance(m, Tensor)), torch.device("cpu"))
+    groups += [[check.passed] for check in block.checks] + [[flag] for _, flag in block.skips]
+    devices = (member.device for members in groups for member in members if isinstance(member, Tensor))
+    device = next((each for each in devices if each.type != "cpu"), torch.device("cpu"))
     labels = [_label(name, step, reading) for name, step, reading in block.readings]
-    shipment = functools.partial(_Shipment, block.step, block.seconds, labels, list(block.scan), block.checks)
+    skips = [step for step, _ in block.skips]
+    shipment = functools.partial(_Shipment, block.step, block.seconds, labels, list(block.scan), block.checks, skips)
     if device.type == "cpu":
         arrays = [[_array(member) for member in members] for members in groups]
         flat = [array for part in arrays for array in part]

@@ -153,7 +153,7 @@ class Forward:
 
     ``scanned`` are the largest magnitudes in its inputs and in what its layers returned, by what and which, in the
     order they were met, and ``spoilt`` the sample with a non-finite input (−1 for none), where that was asked for.
-    ``activations`` are by module name.
+    ``activations`` are by module name. ``reached`` tells that a gradient has reached what it returned.
     """
 
     root: nn.Module
@@ -169,6 +169,7 @@ class Forward:
     scanned: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     spoilt: Tensor | None = None
     activations: dict[str, list[Activation]] = field(default_factory=dict)
+    reached: bool = False
 
     @property
     def training(self) -> bool:
@@ -176,7 +177,8 @@ class Forward:
         return self.modes[id(self.root)]
 
     def forget_gradients(self) -> None:
-        """Take every call as one that no gradient has reached."""
+        """Take it and its calls as ones that no gradient has reached."""
+        self.reached = False
         for call in self.calls:
             call.gradients = [None] * len(call.gradients)
             call.backwards = [None] * len(call.backwards)

@@ -136,10 +136,11 @@ class Tracker:
         self.after_step: Callable[[int], None] = lambda step: None
         self.reasons: dict[str, str] = {}
         self._programs: dict[Plan, Program] = {}
-        self._alarm = False
+        self._alarm = self._broken = False
         self._quiet = 0
         self._line: Line | None = None
         self._snapshot: _Snapshot | None = None
+        self._skips: Tensor | None = None
         self._held: dict[str, Tensor | None] = {}
         self._reported: dict[str, str] = {}
         self._counts: dict[str, int] = {}
@@ -149,7 +150,7 @@ class Tracker:
         self._dtypes: dict[str, str] = {}
         self._structure: dict[str, Any] = {}
         self._settings: list[dict[str, Any]] | None = None
-        self._held_parameters = sum(len(group["params"]) for group in watched.optimizer.param_groups)
+        self._held_parameters = _held(watched.optimizer)
         self._generator = torch.Generator().manual_seed(0)
         self._memory = Memory()
         self._foreign: frozenset[int] = frozenset()
@@ -168,11 +169,13 @@ class Tracker:
         self._again = watched.recorder()
         self.capture = self._new_capture()
         self._handles = attach_to_steps(watched.optimizer, self._before_step, self._leave_step)
+        self._live = False
         try:
             self._plan = self._next_plan(_UNTRACKED)
         except BaseException:  # the user's schedule
             self.close()
             raise
+        self._live = True
 
     @property
     def measured(self) -> set[str]:
@@ -191,7 +194,7 @@ class Tracker:
 
     def _adopt_parameters(self) -> None:
         """Watch the parameters that the optimizer has been given since."""
-        held = sum(len(group["params"]) for group in self.watched.optimizer.param_groups)
+        held = _held(self.watched.optimizer)
         if held == self._held_parameters:
             return
         self._held_parameters = held
@@ -225,7 +228,7 @@ class Tracker:
         if self.paused:
             self.paused = False
             self.recorder.event(self.step, "unpause", {})
-            self._plan = self._next_plan(_UNTRACKED)
+            self._plan = _UNTRACKED if self.capture.heard else self._next_plan(_UNTRACKED)  # else it is half over
 
     # --- planning ---
 
@@ -235,16 +238,30 @@ class Tracker:
         if self.paused:
             self.capture.begin(_NOTHING)
             return _UNTRACKED
-        panel, diagnosis = self._alarm or bool(self.schedule(self.step)), on_diagnosis_schedule(self.step)
+        alarm, self._alarm = self._alarm, False
+        panel, diagnosis = self._is_due() or alarm, on_diagnosis_schedule(self.step)
         judged = self._line is not None
         plan = _UNTRACKED
         if panel or diagnosis or (judged and last.judged):
             plan = Plan(panel, diagnosis, after_panel=judged and last.panel, after_diagnosis=judged and last.diagnosis)
-        self._alarm = False
         if plan is _UNTRACKED and isinstance(self.schedule, Budget | Every):
             self._quiet = min(MOST_QUIET, self.schedule.quiet(self.step) - 1)
         self.capture.begin(self._program(plan).wish if plan is not _UNTRACKED else _NOTHING)
         return plan
+
+    def _is_due(self) -> bool:
+        """Ask the schedule; where the user's own fails in the middle of training, say so and track nothing."""
+        try:
+            return bool(self.schedule(self.step))
+        except Exception as error:
+            if not self._live:
+                raise
+            text = f"every() failed at step {self.step} ({type(error).__name__}: {error})"
+            if "schedule" not in self._reported:
+                self._reported["schedule"] = text
+                _warn(f"{text}, so that step is not tracked")
+                self.recorder.event(self.step, "warning", {"message": text})
+            return False
 
     def _program(self, plan: Plan) -> Program:
         """Return what a plan comes to with the present instruments."""
@@ -257,13 +274,15 @@ class Tracker:
     @_guarded
     def _before_step(self, closure: bool) -> None:
         self.capture.entered(closure)
+        optimizer = self.watched.optimizer
+        self._skips = getattr(optimizer, "found_inf", None)  # a GradScaler has left to a fused step what it does else
         if self._plan.tracked:
             parameters, capture = self.watched.parameters, self.capture
             self._snapshot = _Snapshot(
                 start=[p.detach().clone() for p in parameters],
-                clipped=None if closure else _seen_by_optimizer(parameters, capture),
+                clipped=None if closure else _seen_by_optimizer(optimizer, parameters, capture),
                 missing=[p.grad is None for p in parameters],
-                groups=[_plain_settings(group) for group in self.watched.optimizer.param_groups],
+                groups=[_plain_settings(group) for group in optimizer.param_groups],
                 versions=versions_of(parameters),
             )
 
@@ -274,13 +293,15 @@ class Tracker:
             if not self.paused:
                 self._measure(plan)
         finally:
+            quiet = self._quiet > 0 and not self._alarm  # nothing is due, and what is to be told can wait
+            if not quiet:
+                self._report_trouble()
             self.step += 1
             self._note_time(plan)
-            self._quiet -= 1
-            if self._quiet >= 0 and not self._alarm:  # nothing is due, and the rest can wait
+            if quiet:
+                self._quiet -= 1
                 self.capture.begin(_NOTHING)
             else:
-                self._report_trouble()
                 self._account()
                 self._adopt_parameters()
                 self._plan = self._next_plan(plan)
@@ -291,6 +312,8 @@ class Tracker:
         self.after_step(self.last_step)
 
     def _measure(self, plan: Plan) -> None:
+        if self._skips is not None:
+            self.recorder.skipped_where(self.step, self._skips)
         if not plan.tracked or self._snapshot is None:
             self._hand_on_loss()
             return
@@ -320,7 +343,8 @@ class Tracker:
         known = [value for value in losses if value is not None]
         if known and len(known) == len(losses):
             total = sum(known[1:], known[0])
-            self._alarm = self._alarm or _is_broken(total)
+            before, self._broken = self._broken, _is_broken(total)
+            self._alarm = self._alarm or (self._broken and not before)
             self.recorder.loss(self.step, total if self._loss_sign() > 0 else -total)
 
     def _line_of(self, supply: Supply, plan: Plan) -> Line | None:
@@ -400,11 +424,12 @@ class Tracker:
         return step
 
     def _choose(self, samples: int | None) -> Tensor | None:
-        """Choose the samples to look at, from a generator of our own; None for all."""
+        """Choose the samples to look at, from a generator of our own; None for all. On the parameters' device."""
         wanted = self.watched.samples
         if wanted is None or samples is None or samples <= wanted:
             return None
-        return torch.randperm(samples, generator=self._generator)[:wanted].sort().values
+        chosen = torch.randperm(samples, generator=self._generator)[:wanted].sort().values
+        return chosen.to(self.watched.parameters[0].device, non_blocking=True)
 
     # --- reading ---
 
@@ -501,7 +526,7 @@ class Tracker:
         except Exception as error:
             self.reasons["replay"] = f"the batch could not be evaluated again: {type(error).__name__}: {error}"
             return None
-        held = torch.tensor(True, device=again[0].device)
+        held = torch.ones((), dtype=torch.bool, device=again[0].device)
         for value, backward in zip(again, step.backwards, strict=True):
             assert backward.loss is not None
             tolerance = 16 * torch.finfo(backward.loss.dtype).eps ** 0.75
@@ -615,11 +640,7 @@ class Tracker:
             if count > self._counts.get(kind, 0) and (kind not in self._counts or on_diagnosis_schedule(self.step)):
                 self._counts[kind] = count
                 self.recorder.event(self.step, kind, {"count": count})
-        if self.recorder.failure is not None and "recorder" not in self._reported:
-            self._reported["recorder"] = self.recorder.failure
-            _warn(
-                f"recording to {self.recorder.path} has stopped ({self.recorder.failure}); training goes on unrecorded"
-            )
+        self.recorder.tell_failure()
 
     def _stumbled(self, error: Exception) -> None:
         """Report an error of ours once for each kind."""
@@ -665,6 +686,10 @@ _UNFAITHFUL = (
     "evaluating the batch again did not give the loss that was computed; the model or the loss depends on something "
     "besides its watched parameters, inputs and random numbers, or another optimizer has moved on in the meantime"
 )
+
+
+def _held(optimizer: torch.optim.Optimizer) -> list[int]:
+    return [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _condition(name: str, reading: Provided) -> Check:
@@ -722,12 +747,17 @@ def _dense(parameter: nn.Parameter, gradient: Tensor | None) -> Tensor:
     return gradient.detach().to_dense().clone() if gradient.is_sparse else gradient.detach().clone()
 
 
-def _seen_by_optimizer(parameters: Sequence[nn.Parameter], capture: Capture) -> list[Tensor]:
-    """Return the gradients that the optimizer is about to use; where nothing has changed them, the copies there are."""
+def _seen_by_optimizer(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], capture: Capture
+) -> list[Tensor]:
+    """Return the gradients that the optimizer is about to use; where nothing has changed them, the copies there are.
+
+    Those that a GradScaler has left scaled, for a fused step to divide, are divided.
+    """
     known = capture.gradient if capture.unchanged else None
-    if known is None:
-        return [_dense(p, p.grad) for p in parameters]
-    return _filled(known, parameters)
+    seen = [_dense(p, p.grad) for p in parameters] if known is None else _filled(known, parameters)
+    scale = getattr(optimizer, "grad_scale", None)
+    return seen if scale is None else [gradient / scale for gradient in seen]
 
 
 def _filled(gradients: Sequence[Tensor | None], parameters: Sequence[nn.Parameter]) -> list[Tensor]:

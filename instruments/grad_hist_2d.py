@@ -13,9 +13,9 @@ class GradHist2d(Instrument):
     """A joint histogram of the elements g_nj and the parameters θ_j they belong to, per tensor and in total.
 
     A gradient that only acts on parameters of some size, or pushes all of them outwards, shows as a tilted or split
-    cloud (Schneider et al. 2021, arXiv:2102.06604). Axis 0 is the gradient, axis 1 the parameter. Bins and counts are
-    those of ``grad_hist_1d``, by powers of four; ``edges`` gives your own for both axes. Costs one pass over the
-    elements.
+    cloud (Schneider et al. 2021, arXiv:2102.06604). Axis 0 is the gradient, axis 1 the parameter. Bins, counts and
+    their errors are those of ``grad_hist_1d``, by powers of four; ``edges`` gives your own for both axes. Costs one
+    pass over the elements.
     """
 
     panel = Panel(

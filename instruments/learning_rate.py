@@ -24,6 +24,10 @@ class LearningRate(Instrument):
     def read(self, settings: Settings) -> Readings:
         """Return the rate of each group."""
         each = [group.get("lr", float("nan")) for group in settings.groups]
-        on_device = any(isinstance(rate, Tensor) for rate in each)  # a capturable optimizer keeps it there
-        rates = torch.stack([torch.as_tensor(rate) for rate in each]) if on_device else each
+        kept = next((rate for rate in each if isinstance(rate, Tensor)), None)  # a capturable optimizer's on the device
+        rates = each if kept is None else torch.stack([_beside(kept, rate) for rate in each])
         return Layered(rates[0], [str(index) for index in range(len(settings.groups))], rates)
+
+
+def _beside(kept: Tensor, rate: Tensor | float) -> Tensor:
+    return torch.as_tensor(rate, dtype=kept.dtype).to(kept.device, non_blocking=True)

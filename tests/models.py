@@ -183,7 +183,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        mask = torch.triu(torch.ones(x.shape[1], x.shape[1], dtype=torch.bool), 1)
+        mask = torch.triu(torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device), 1)
         normed = self.norm1(x)
         x = x + self.attention(normed, normed, normed, attn_mask=mask, need_weights=False)[0]
         return x + self.dropout(self.narrow(F.gelu(self.widen(self.norm2(x)))))
@@ -323,7 +323,7 @@ class Positioned(nn.Module):
         self.head = nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.first(x) + self.position(torch.arange(x.shape[1]))
+        h = self.first(x) + self.position(torch.arange(x.shape[1], device=x.device))
         return self.head(torch.tanh(h).mean(1))
 
 

@@ -487,3 +487,76 @@ def test_after_a_step_with_a_closure_that_raised_the_next_one_is_measured(watch)
         optimizer.step(closure)
     run = land(optimizer)
     assert run.series("grad_norm")[0].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("panel", ["economy", ["alpha_same", "alpha_next", "batch_size"]])
+def test_two_forwards_before_their_backwards_are_as_one_after_the_other(panel, tmp_path):
+    """As in GANs and with several tasks."""
+    runs = []
+    for crossed in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 4))
+        run = tmp_path / f"{crossed}.cockpit"
+        optimizer = cockpitlite.watch(SGD(model.parameters(), 0.1), model, every=1, panel=panel, run=run)
+        for (x, y), (other_x, other_y) in zip(batches(4), batches(4, seed=1), strict=True):
+            optimizer.zero_grad()
+            first = functional.cross_entropy(model(x), y)
+            if not crossed:
+                first.backward()
+            second = functional.cross_entropy(model(other_x), other_y)
+            if crossed:
+                first.backward()
+            second.backward()
+            optimizer.step()
+        runs.append(land(optimizer))
+    one, other = runs
+    assert one.unavailable() == other.unavailable()
+    for name in {"batch_size", "alpha_same", "alpha_next", "norm_test", "alpha"} & set(one.names()):
+        steps, values = one.series(name)
+        assert len(steps) >= 1 and np.isfinite(values).all()
+        np.testing.assert_array_equal(other.series(name)[0], steps)
+        np.testing.assert_allclose(other.series(name)[1], values, rtol=1e-5)
+
+
+def test_a_forward_whose_loss_is_not_used_counts_for_nothing(watch):
+    model = nn.Linear(5, 4)
+    optimizer = watch(SGD(model.parameters(), 0.1), model, every=1, panel=["batch_size", "alpha_same"])
+    for x, y in batches(3):
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(model(x), y)
+        model(torch.cat([x, x]))  # looked at only
+        loss.backward()
+        optimizer.step()
+    run = land(optimizer)
+    assert set(run.series("batch_size")[1]) == {6}
+    assert np.isfinite(run.series("alpha_same")[1]).all()
+
+
+def test_a_loss_that_stays_nan_is_looked_at_once(watch):
+    model = nn.Linear(5, 4)
+    optimizer = watch(SGD(model.parameters(), 0.1), model, every=50)
+    for step, (x, y) in enumerate(batches(120)):
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(model(x), y)
+        (loss * torch.nan if step >= 60 else loss).backward()
+        optimizer.step()
+    run = land(optimizer)
+    steps = run.series("norm_test")[0].tolist()
+    assert set(steps) > {0, 50, 61, 100}
+    assert len(steps) <= 6  # the recorder's thread may raise an alarm of its own once
+    assert run.events("nonfinite")[0].step == 60
+
+
+def test_a_schedule_that_fails_in_training_is_said_to(watch):
+    def schedule(step):
+        if step == 4:
+            raise KeyError("oops")
+        return True
+
+    model = nn.Linear(5, 4)
+    optimizer = watch(SGD(model.parameters(), 0.1), model, every=schedule)
+    with pytest.warns(UserWarning, match=r"every\(\) failed at step 4.*oops"):
+        train(model, optimizer, steps=8)
+    run = land(optimizer)
+    assert run.series("grad_norm")[0].tolist() == [0, 1, 2, 3, 5, 6, 7]
+    assert "norm_test" not in run.unavailable()

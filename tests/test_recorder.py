@@ -182,6 +182,8 @@ def test_a_file_that_fails_is_told_and_keeps_no_memory(recording, monkeypatch):
     for step in range(1, 10):
         recording.block(block(step))
     assert recording._taken == recording._written
+    with pytest.warns(UserWarning, match="recording to .* has stopped .*ZeroDivisionError.*training goes on"):
+        recording.close()
 
 
 def test_the_time_of_the_thread_is_told(recording):

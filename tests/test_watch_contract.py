@@ -13,6 +13,7 @@ import textwrap
 import time
 import warnings
 import weakref
+from collections import Counter
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -203,6 +204,52 @@ def test_a_step_that_a_gradient_scaler_skips_is_an_event(watch):
     assert np.isfinite(run.series("loss")[1]).all()
     assert np.isfinite(run.series("grad_norm")[1]).all()
     assert [event.step for event in run.events() if event.kind in ("skipped_step", "unused_backward")] == [2]
+
+
+def left_to_the_kernel(optimizer: Optimizer, model: nn.Module, clip: float | None = None) -> cockpitlite.Run:
+    """Train with a GradScaler and a fused optimizer, whose kernel unscales, and skips what is not finite: step 2."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for seed in range(6):
+        x, y = batch(seed=seed)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        scaler.scale(loss * float("inf") if seed == 2 else loss).backward()
+        if clip is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        scaler.step(optimizer)
+        scaler.update()
+    return land(optimizer)
+
+
+@pytest.mark.parametrize("kind", [SGD, AdamW])
+def test_what_a_fused_step_unscales_is_unscaled(watch, kind):
+    model = network()
+    run = left_to_the_kernel(watch(kind(model.parameters(), lr=0.1, fused=True), model), model)
+    assert np.allclose(run.series("grad_norm_clipped")[1], run.series("grad_norm")[1], rtol=1e-5)
+    assert np.allclose(run.layers("grad_norm_clipped")[2], run.layers("grad_norm")[2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [SGD, AdamW])
+def test_what_was_unscaled_before_a_fused_step_is_taken_as_it_is(watch, kind):
+    model = network()
+    run = left_to_the_kernel(watch(kind(model.parameters(), lr=0.1, fused=True), model), model, clip=0.01)
+    assert np.allclose(run.series("grad_norm_clipped")[1], 0.01, rtol=1e-3)
+    assert (run.series("grad_norm")[1] > 0.02).all()
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_a_step_that_a_fused_kernel_skips_is_an_event_and_leaves_no_reading(watch, tracked, clip):
+    model = network()
+    optimizer = watch(AdamW(model.parameters(), fused=True), model, every=lambda step: tracked)
+    run = left_to_the_kernel(optimizer, model, clip)
+    assert [(event.step, event.data) for event in run.events("skipped_step")] == [(2, {"count": 1})]
+    assert at(run, "loss") == [0, 1, 3, 4, 5]
+    assert {name for name in run.names() if 2 in run.series(name)[0]} == set()
+    assert run.events("nonfinite") == []
+    assert run.unavailable() == {}
+    assert not tracked or at(run, "alpha") == [0, 3, 4]  # there is none on the way to, or from, what was skipped
 
 
 def test_a_backward_pass_without_a_step_is_an_event(watch):
@@ -1053,8 +1100,16 @@ def test_a_compiled_model_is_trained_and_read(watch):
     assert set(run.meta["panel"]) - {"vitals", "throughput"} <= set(run.names())
 
 
-def waits(watching: bool, watch, make, setting: Setting, run_path: Path) -> int:
-    """Count how often a host value is read from a tensor in six steps, of which two are on the diagnosis schedule."""
+VALUES = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "unique_dim", "bincount"}
+
+
+def read_values(profile: torch.profiler.profile) -> Counter[str]:
+    """Count the operations that the host has to know values for before it goes on."""
+    return Counter(name for event in profile.events() if (name := event.name.removeprefix("aten::")) in VALUES)
+
+
+def waits(watching: bool, watch, make, setting: Setting, run_path: Path) -> Counter[str]:
+    """Count how often values of tensors are read in six steps, of which two are on the diagnosis schedule."""
     model = setting.make_model()
     optimizer = make(model.parameters())
     if watching:
@@ -1066,7 +1121,7 @@ def waits(watching: bool, watch, make, setting: Setting, run_path: Path) -> int:
             setting.problem.loss(model(x), y).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-    return sum(event.name == "aten::_local_scalar_dense" for event in profile.events())
+    return read_values(profile)
 
 
 @pytest.mark.parametrize("problem", [MLP, RESIDUAL, TRANSFORMER], ids=str)
@@ -1082,7 +1137,8 @@ def test_a_tracked_step_never_waits_for_a_value(watch, tmp_path, problem, make):
 def test_reading_a_value_would_be_counted():
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         torch.ones(1).item()
-    assert sum(event.name == "aten::_local_scalar_dense" for event in profile.events()) == 1
+        torch.ones(3)[torch.ones(3) > 0]
+    assert read_values(profile) == {"_local_scalar_dense": 1, "nonzero": 1}
 
 
 def test_samples_need_not_be_on_the_first_axis(watch, tmp_path):

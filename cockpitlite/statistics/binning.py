@@ -106,7 +106,7 @@ class Tally:
         return inner
 
     def error(self, number: int) -> Tensor | float:
-        """Return the largest standard error of a bin's share of ``number`` elements; 0 where all were counted."""
+        """Return the largest standard error of a bin's share in the total of ``number`` elements; 0 where all count."""
         if self._taken >= number:
             return 0.0
         shares = self.total.to(self.edges[0].dtype) / self._taken

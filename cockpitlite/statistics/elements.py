@@ -23,7 +23,7 @@ class Elements:
     """Some elements of g_n, of one parameter after another: ``values`` ``[element]``.
 
     ``runs`` tell which: the position of a parameter, how many elements, and whether they count in the total, which
-    those of a small tensor that were drawn for its own sake do not. ``weighed`` gives the parameters' own elements.
+    those that were drawn for the sake of a small tensor alone do not. ``weighed`` gives the parameters' own elements.
     """
 
     runs: Sequence[tuple[int, int, bool]]
@@ -40,8 +40,8 @@ class Elements:
 class PerSampleElements(Statistic):
     """The elements g_nj of the per-sample gradients; ``names`` are the parameters', ``total`` is their number.
 
-    ``drawn`` are about 2^14 of them (all where there are no more), at random places in every sample: in expectation the
-    same share of every parameter. ``everything()`` goes through all, some at a time.
+    ``drawn`` are 2^14 of them (all where there are no more), at random places: the same share of every parameter, and
+    more of a small one for its own sake. ``everything()`` goes through all, some at a time.
     """
 
     names: Sequence[str]
@@ -78,11 +78,11 @@ def _picked(step: Step, draw: Draw, found: Mapping[int, Tensor], shared: list[Te
         part = found.get(index)
         part = step.start[index].new_zeros(places.shape) if part is None else part
         part = part if shared is None else part + shared[index].flatten()[places] / step.samples
-        parts.append((part if step.signs[index] > 0 else -part).reshape(-1))
-        runs.append((index, places.numel(), draw.in_total[index]))
+        parts.append((part if step.signs[index] > 0 else -part).T.reshape(-1))
+        runs += [(index, number, in_total) for number, in_total in draw.runs[index]]
 
     def weighed() -> Tensor:
-        return torch.cat([step.start[index].flatten()[places].reshape(-1) for index, places in draw.places.items()])
+        return torch.cat([step.start[index].flatten()[places.T].reshape(-1) for index, places in draw.places.items()])
 
     return Elements(runs, step.trusted("contributions", torch.cat(parts) * step.samples), weighed)
 

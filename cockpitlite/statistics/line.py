@@ -204,14 +204,13 @@ def _slope_elsewhere(step: Step, values: list[Tensor], direction: list[Tensor]) 
     """Return dᵀ∇L of the step's batch at other parameter values."""
     if not step.backwards:
         raise Unavailable("no backward was seen in this step, so its batch cannot be evaluated again")
-    slope = torch.zeros((), dtype=torch.float64)
+    slopes = []
     try:
         for backward in step.backwards:
             _, gradient = loss_gradient(backward, step.parameters, values)
-            part = inner(step.signed(gradient), direction)
-            slope = part + slope.to(part)
+            slopes.append(inner(step.signed(gradient), direction))
     except NotReplayable as reason:
         raise Unavailable(str(reason)) from reason
     except Exception as error:
         raise Unavailable(f"the batch could not be evaluated again: {type(error).__name__}: {error}") from error
-    return step.trusted("replay", slope)
+    return step.trusted("replay", sum(slopes[1:], slopes[0]))

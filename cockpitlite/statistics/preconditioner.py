@@ -54,7 +54,9 @@ class Preconditioner(Statistic):
 
 
 def _full(scale: Tensor | float, like: nn.Parameter | Tensor) -> Tensor:
-    return scale.to(like).expand_as(like) if isinstance(scale, Tensor) else torch.full_like(like, float(scale))
+    if not isinstance(scale, Tensor):
+        return torch.full_like(like, float(scale))
+    return scale.to(like, non_blocking=True).expand_as(like)
 
 
 # Each optimizer: lr/P of an element, and the factor that makes lr·λ_max(P⁻¹H) one at the edge.
@@ -77,8 +79,8 @@ def _adam_scale(group: _Settings, state: Mapping[str, Any]) -> Tensor | float:
     taken = widest(torch.as_tensor(state["step"]))
     squares: Tensor = state["max_exp_avg_sq"] if group.get("amsgrad") else state["exp_avg_sq"]
     first, second = (1 - beta1**taken), (1 - beta2**taken)
-    root = (widest(squares) / second.to(squares.device)).sqrt()
-    scale: Tensor = group["lr"] / (first.to(squares.device) * (root + group["eps"]))
+    root = (widest(squares) / second.to(squares.device, non_blocking=True)).sqrt()
+    scale: Tensor = group["lr"] / (first.to(squares.device, non_blocking=True) * (root + group["eps"]))
     return scale
 
 
@@ -104,7 +106,7 @@ def _rmsprop_factor(group: _Settings) -> float:
 def _adagrad_scale(group: _Settings, state: Mapping[str, Any]) -> Tensor | float:
     taken = widest(torch.as_tensor(state["step"]))
     rate = group["lr"] / (1 + (taken - 1) * group["lr_decay"])
-    scale: Tensor = rate.to(state["sum"].device) / (widest(state["sum"]).sqrt() + group["eps"])
+    scale: Tensor = rate.to(state["sum"].device, non_blocking=True) / (widest(state["sum"]).sqrt() + group["eps"])
     return scale
 
 
