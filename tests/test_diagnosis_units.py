@@ -160,6 +160,11 @@ class TestVanishingGradients:
         assert judged(steps=200, readings={**profile(3e-3), **STUCK})["F4a"].confidence == pytest.approx(0.7)
         assert "F4a" not in judged(steps=200, readings={**profile(2e-2), **STUCK})
 
+    def test_one_good_step_at_the_end_is_no_cure(self, judged):
+        bad, good = profile(1e-7)["grad_norm"], profile(1.0)["grad_norm"]
+        found = judged(steps=40, readings={"grad_norm": lambda step: good(step) if step == 39 else bad(step)})
+        assert found["F4a"].since == 39
+
     def test_a_small_first_layer_alone_is_no_profile(self, judged):
         first = {"grad_norm": lambda step: row(12, 1.0, _0=1e-6)}
         found = judged(readings=first)

@@ -24,8 +24,8 @@ MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 class Program:
     """A training that goes well: what is trained on what, by which optimizer, for how long.
 
-    Thresholds may be tuned on the programs of one half; what they are worth is read from the other half. ``rate`` is
-    the best learning rate, by the held-out samples, of a sweep in factors of about 3 (``optimizer`` holds the rest).
+    Thresholds may be tuned on the programs of one half; what they are worth is read from the other half. ``rate`` lies
+    near the best learning rate, by the held-out samples, of a sweep in factors of about 3 (three seeds).
     """
 
     name: str

@@ -63,9 +63,9 @@ def has_layers_after(readings: Readings, name: str) -> bool:
 
 
 def unbroken(steps: Steps, holds: NDArray[np.bool_]) -> int:
-    """Return the step since which something has held without a break; it holds at the last one."""
+    """Return the step since which something has held without a break; the last one where it does not hold there."""
     broken = np.flatnonzero(~holds)
-    return int(steps[broken[-1] + 1]) if len(broken) else int(steps[0])
+    return int(steps[min(broken[-1] + 1, len(steps) - 1)]) if len(broken) else int(steps[0])
 
 
 def over_rows(values: Values) -> tuple[Values, Values]:

@@ -62,7 +62,7 @@ def bad_scale_of_inputs(readings: Readings) -> Finding | None:
     )
 
 
-@rule("F6c", needs=("row_spread",), silenced_by=("F0",), fault=True)
+@rule("F6c", needs=("row_spread",), silenced_by=("R0", "F0"), fault=True)
 def equal_units(readings: Readings) -> Finding | None:
     """All units of a layer have the same weights, and stay equal: they get the same gradient.
 
