@@ -95,7 +95,8 @@ class _Shipment:
     """A block on its way: its numbers in one host buffer, which those of a GPU may not have ``arrived`` in yet.
 
     ``parts`` are the lengths of its parts, or such numbers as the host has known from the start. ``places`` is what the
-    scan looked at, ``skips`` are the steps that may have been skipped; no tensor of the device is held.
+    scan looked at, ``skips`` are the steps that may have been skipped. Of the device only what the ``checks`` found is
+    held.
     """
 
     step: int

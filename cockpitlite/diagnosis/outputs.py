@@ -15,29 +15,35 @@ from cockpitlite.diagnosis.rule import rule
 from cockpitlite.diagnosis.words import number
 
 
+def _nearly_always(readings: Readings, reading: str, least: int = 1) -> Evidence | None:
+    """Return the last measured shares where all of them are nearly 1, else None."""
+    steps, shares = readings.recent(reading, t.ROWS, least)
+    return Evidence.of(reading, steps, shares) if np.all(shares >= t.NEARLY_ALL) else None
+
+
 @rule("F8a", needs=("probability_rows",), fault=True)
 def probabilities_into_cross_entropy(readings: Readings) -> Finding | None:
     """What enters cross-entropy are probabilities already: a softmax is applied twice.
 
-    Nearly all rows are not negative and sum to 1, in each of the last three measured steps. The loss then cannot fall
-    below ln(e + C - 1) - 1 (1.46 for ten classes), gradients are small, and it looks like too small a learning rate.
+    Nearly all rows are not negative and sum to 1, in each of the last measured steps, three at most. The loss then
+    cannot fall below ln(e + C - 1) - 1 (1.46 for ten classes), gradients are small, and it looks like too small a
+    learning rate.
     """
-    steps, shares = readings.recent("probability_rows", t.ROWS, 1)
-    if readings.has("unnormalized_rows") or not np.all(shares >= t.NEARLY_ALL):
+    seen = _nearly_always(readings, "probability_rows")
+    if seen is None or readings.has("unnormalized_rows"):
         return None
-    at, _ = readings.first("probability_rows", 1)
     return Finding(
         code="F8a",
         severity="warning",
         confidence=0.99,
         title="Probabilities enter the cross-entropy: the softmax is applied twice",
         explanation=f"The rows given to the loss are not negative and sum to 1. {_floor(_classes(readings))}",
-        evidence=(Evidence.of("probability_rows", steps, shares),),
+        evidence=(seen,),
         suggestion=(
             "Give the loss what comes before the softmax (logits): remove nn.Softmax from the end of the model, and "
             "apply it only where probabilities are shown."
         ),
-        since=int(at[0]),
+        since=int(readings.first("probability_rows", 1)[0][0]),
     )
 
 
@@ -48,10 +54,9 @@ def log_probabilities_into_cross_entropy(readings: Readings) -> Finding | None:
     Nearly all rows are not positive, and their exponentials sum to 1. A second log_softmax changes nothing. A note; for
     nll_loss, which takes log-probabilities, there is nothing to say.
     """
-    steps, shares = readings.recent("log_probability_rows", t.ROWS, 1)
-    if not np.all(shares >= t.NEARLY_ALL):
+    seen = _nearly_always(readings, "log_probability_rows")
+    if seen is None:
         return None
-    at, _ = readings.first("log_probability_rows", 1)
     return Finding(
         code="F8b",
         severity="info",
@@ -61,9 +66,9 @@ def log_probabilities_into_cross_entropy(readings: Readings) -> Finding | None:
             "The exponentials of the rows given to cross_entropy sum to 1: log_softmax is applied a second time, which "
             "changes nothing but costs a little."
         ),
-        evidence=(Evidence.of("log_probability_rows", steps, shares),),
+        evidence=(seen,),
         suggestion="Nothing needs to change; log_softmax can be left out of the model, or nll_loss be used.",
-        since=int(at[0]),
+        since=int(readings.first("log_probability_rows", 1)[0][0]),
     )
 
 
@@ -71,13 +76,12 @@ def log_probabilities_into_cross_entropy(readings: Readings) -> Finding | None:
 def no_log_probabilities_into_nll(readings: Readings) -> Finding | None:
     """What enters nll_loss are no log-probabilities, so it is no likelihood: its value can fall without end.
 
-    Nearly all rows do not have exponentials that sum to 1, in each of the last three measured steps. They are
+    Nearly all rows do not have exponentials that sum to 1, in each of the last measured steps, three at most. They are
     probabilities without the logarithm, or scores that have passed through no log_softmax.
     """
-    steps, shares = readings.recent("unnormalized_rows", t.ROWS, 1)
-    if not np.all(shares >= t.NEARLY_ALL):
+    seen = _nearly_always(readings, "unnormalized_rows")
+    if seen is None:
         return None
-    at, _ = readings.first("unnormalized_rows", 1)
     plain = readings.has("probability_rows") and bool(np.all(readings.recent("probability_rows", 1)[1] >= t.NEARLY_ALL))
     return Finding(
         code="F8c",
@@ -90,9 +94,9 @@ def no_log_probabilities_into_nll(readings: Readings) -> Finding | None:
             else "The exponentials of the rows given to nll_loss do not sum to 1: the loss falls for ever as scores "
             "grow, whatever the labels are."
         ),
-        evidence=(Evidence.of("unnormalized_rows", steps, shares),),
+        evidence=(seen,),
         suggestion="Use F.cross_entropy on scores (without softmax), or F.nll_loss on the output of log_softmax.",
-        since=int(at[0]),
+        since=int(readings.first("unnormalized_rows", 1)[0][0]),
     )
 
 
@@ -103,10 +107,9 @@ def probabilities_into_logits_loss(readings: Readings) -> Finding | None:
     All scores lie between 0 and 1, in each of the last three measured steps. The model then cannot say less than 50 %,
     so the loss cannot fall below ln 2 for what is off.
     """
-    steps, shares = readings.recent("unit_scores", t.ROWS, t.ROWS)
-    if not np.all(shares >= t.NEARLY_ALL):
+    seen = _nearly_always(readings, "unit_scores", t.ROWS)
+    if seen is None:
         return None
-    at, _ = readings.first("unit_scores", 1)
     return Finding(
         code="F8d",
         severity="warning",
@@ -116,11 +119,11 @@ def probabilities_into_logits_loss(readings: Readings) -> Finding | None:
             "All scores given to the loss lie between 0 and 1. After the sigmoid of the loss they lie between 0.5 and "
             "0.73, so what is off costs ln 2 = 0.693 at least."
         ),
-        evidence=(Evidence.of("unit_scores", steps, shares),),
+        evidence=(seen,),
         suggestion=(
             "Remove the sigmoid from the end of the model, or use F.binary_cross_entropy, which takes probabilities."
         ),
-        since=int(at[0]),
+        since=int(readings.first("unit_scores", 1)[0][0]),
     )
 
 
