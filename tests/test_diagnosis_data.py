@@ -95,4 +95,4 @@ class TestOneClassPerBatch:
         assert "R3" not in judged(readings={**short, **self.labels(lambda step: {step // 3 % 10})})
 
     def test_without_the_reading_it_says_so(self, judged):
-        assert judged.reasons(readings={"label_entropy": None})["F14"] == "classes was not recorded"
+        assert judged.reasons(readings={"label_entropy": None})["F14"] == "label_entropy was not recorded"

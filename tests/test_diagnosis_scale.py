@@ -211,15 +211,10 @@ class TestWhatEntersTheLoss:
         assert "F8d" not in judged(readings={"unit_scores": lambda step: 0.9})
 
     @pytest.mark.parametrize(
-        ("code", "reading", "instrument"),
-        [
-            ("F8a", "probability_rows", "probability_rows"),
-            ("F8b", "log_probability_rows", "probability_rows"),
-            ("F8d", "unit_scores", "classes"),
-        ],
+        ("code", "reading"), [("F8a", "probability_rows"), ("F8b", "log_probability_rows"), ("F8d", "unit_scores")]
     )
-    def test_without_the_reading_it_says_so(self, judged, code, reading, instrument):
-        assert judged.reasons(readings={reading: None})[code] == f"{instrument} was not recorded"
+    def test_without_the_reading_it_says_so(self, judged, code, reading):
+        assert judged.reasons(readings={reading: None})[code] == f"{reading} was not recorded"
 
 
 class TestSummedLoss:

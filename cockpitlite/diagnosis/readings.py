@@ -147,7 +147,8 @@ class Readings:
         if not self.has(name):
             instrument = _INSTRUMENTS.get(name, name)
             reason = self._file.unavailable.get(instrument) or self._file.unavailable.get(name)
-            raise Unjudged(f"{instrument} was not recorded" + (f": {reason}" if reason else ""))
+            lacking = name if self.has(instrument) else instrument
+            raise Unjudged(f"{lacking} was not recorded" + (f": {reason}" if reason else ""))
 
     def series(self, name: str, since: int = 0) -> tuple[Steps, Values]:
         """Return the steps and values of a reading from ``since`` to now; raises Unjudged where there is none."""
