@@ -68,8 +68,9 @@ def watch(
     ``batch_dim`` is the axis of the model's inputs that counts samples; a mapping of module names to axes says it for
     the outputs of single modules (``""`` is the model).
     ``dashboard`` opens the live page in a process of its own.
-    ``on_finding`` is called in the training process with each new Finding of the diagnosis. An error in it becomes a
-    warning; to end the training raise KeyboardInterrupt or SystemExit.
+    ``on_finding`` is called in the training process with each new Finding of the diagnosis, those that only the end of
+    the run shows as it is closed. An error in it becomes a warning; to end the training raise KeyboardInterrupt or
+    SystemExit.
 
     On tracked steps the model's output reaches the loop as a thin subclass of Tensor with the same values and
     gradients, so that the road to the loss can be followed; ``type(output) is Tensor`` does not hold then.
@@ -254,11 +255,15 @@ class Cockpit:
             return
         self.closed = True
         self._tracker.close()
+        if self._on_finding is not None:  # the last word: what the end of the run shows is told as well
+            self._recorder.flush()
+            self._recorder.after_commit(self._diagnose)
         failed = getattr(sys, "last_value", None) is not None
         self._recorder.event(self._tracker.last_step, "finish", {})
         self._recorder.meta(status="stopped" if failed else "finished", ended=datetime.datetime.now().timestamp())
         self._recorder.close()
         _open.discard(self)
+        self._call_back()
 
     def open_dashboard(self) -> None:
         """Open the live page of this run, in a process of its own."""
@@ -278,20 +283,20 @@ class Cockpit:
         if self._diagnosis_due and time.monotonic() >= self._resting_until:
             self._diagnosis_due, self._resting_until = False, math.inf  # until this one has ended
             self._recorder.after_commit(self._diagnose)
+        self._call_back()
+
+    def _call_back(self) -> None:
+        """Hand new findings to the user; an error in the listener is told, only what is no error ends the training."""
         found, self._found = self._found, []
         for finding in found:
-            if (finding.code, finding.since) not in self._known:
-                self._known.add((finding.code, finding.since))
-                self._call_back(finding)
-
-    def _call_back(self, finding: Finding) -> None:
-        """Hand a finding to the user; an error in the listener is told, and only what is no error ends the training."""
-        assert self._on_finding is not None
-        try:
-            self._on_finding(finding)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            warnings.warn(f"cockpitlite: on_finding failed on {finding.code} ({reason})", stacklevel=2)
+            if self._on_finding is None or (finding.code, finding.since) in self._known:
+                continue
+            self._known.add((finding.code, finding.since))
+            try:
+                self._on_finding(finding)
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                warnings.warn(f"cockpitlite: on_finding failed on {finding.code} ({reason})", stacklevel=3)
 
     def _diagnose(self) -> None:
         """Diagnose in the recorder's thread; where that fails, stop trying and go on recording."""
@@ -300,6 +305,7 @@ class Cockpit:
             self._growing = self._growing or load(self._run)
             self._found = diagnose(self._growing)
         except Exception as error:
+            self._on_finding = None
             self._tracker.after_step = lambda step: None
             text = f"the diagnosis has stopped: {type(error).__name__}: {error}"
             self._recorder.event(self._tracker.last_step, "warning", {"message": text})
