@@ -76,11 +76,17 @@ def logarithmic(per_decade: int = 20) -> Logarithmic:
 FREE_STEPS = 50  # the start of a run is watched closely whatever it costs
 ROUND = 500  # steps from one burst of the diagnosis schedule to the next
 BURST = 10  # its steps in a row
+LEAST_BURST = 3  # where a budget cannot pay for more
 
 
-def on_diagnosis_schedule(step: int) -> bool:
+def on_diagnosis_schedule(step: int, burst: int = BURST) -> bool:
     """Whether the paired step lengths are measured: every 5th of the first 50 steps, then 10 in a row every 500."""
-    return step % 5 == 0 if step < FREE_STEPS else step >= ROUND and step % ROUND < BURST
+    return step % 5 == 0 if step < FREE_STEPS else step >= ROUND and step % ROUND < burst
+
+
+def burst_of(schedule: Schedule) -> int:
+    """Return how many steps in a row the diagnosis takes under a schedule."""
+    return schedule.burst if isinstance(schedule, Budget) else BURST
 
 
 def _until_diagnosis(step: int) -> int:
@@ -116,8 +122,9 @@ class Budget:
     Every plain second earns ``overhead`` seconds, whatever watching takes is paid from them, and a step is tracked when
     nothing is owed. What untracked steps cost comes first, and the diagnosis schedule: its next burst is saved for in
     equal parts, so that the share holds over any thousand steps and tracked steps stay evenly spaced; what a burst then
-    takes more or less is paid or given back. Where these two take nearly everything, or more, LEAST_SHARE of what is
-    allowed is spent on the panel all the same, so that it does not go blind. The past is forgotten: nothing is saved,
+    takes more or less is paid or given back. A burst that would take more than half of what untracked steps leave is
+    shortened, down to LEAST_BURST. Where these two take nearly everything all the same, LEAST_SHARE of what is allowed
+    is spent on the panel, so that it does not go blind. The past is forgotten: nothing is saved,
     no debt is more than the panel may take in one round of the diagnosis, and where steps become much faster, debts
     shrink with them. Steps 0 and 1 are always tracked, and up to step FREE_STEPS no debt exceeds the cheapest tracked
     step.
@@ -146,9 +153,16 @@ class Budget:
         return min(int(owed / earned / 2) if earned > 0 else 0, _until_diagnosis(step)) if step > 1 else 0
 
     @property
+    def burst(self) -> int:
+        """How many steps in a row the diagnosis takes: those that half of what untracked steps leave pays for."""
+        price = self.diagnoses.median
+        paid = (self.overhead - self.around) / 2 * ROUND / price if price > 0 else BURST
+        return max(LEAST_BURST, int(min(paid, BURST)))
+
+    @property
     def rate(self) -> float:
         """What is left for the panel of a plain second, when the next burst of the diagnosis has been saved for."""
-        left = self.overhead - self.around - self.diagnoses.median * BURST / ROUND
+        left = self.overhead - self.around - self.diagnoses.median * self.burst / ROUND
         return max(left, LEAST_SHARE * self.overhead)
 
     def account(self, step: int, plain: float, cost: float, usual: float, plan: Plan) -> None:

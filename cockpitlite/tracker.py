@@ -24,7 +24,7 @@ from cockpitlite.precision import widest
 from cockpitlite.recorder import Block, Check, Recorder
 from cockpitlite.records import Wish
 from cockpitlite.replay import NotReplayable, bare, loss_gradient
-from cockpitlite.schedule import Budget, Every, Schedule, on_diagnosis_schedule
+from cockpitlite.schedule import Budget, Every, Schedule, burst_of, on_diagnosis_schedule
 from cockpitlite.statistics import Line, Memory, Origin, Step, Supply, Unavailable, Want
 from cockpitlite.statistics.families import is_generic
 from cockpitlite.statistics.line import COMPLEX, line_of
@@ -239,7 +239,8 @@ class Tracker:
             self.capture.begin(_NOTHING)
             return _UNTRACKED
         alarm, self._alarm = self._alarm, False
-        panel, diagnosis = self._is_due() or alarm, on_diagnosis_schedule(self.step)
+        panel = self._is_due() or alarm
+        diagnosis = on_diagnosis_schedule(self.step, burst_of(self.schedule))
         judged = self._line is not None
         plan = _UNTRACKED
         if panel or diagnosis or (judged and last.judged):

@@ -10,7 +10,7 @@ import torch
 from cockpitlite import meters
 from cockpitlite.meters import Clock, DeviceClock, HostClock, Meters
 from cockpitlite.plan import Plan
-from cockpitlite.schedule import Budget, on_diagnosis_schedule
+from cockpitlite.schedule import LEAST_BURST, Budget, on_diagnosis_schedule
 
 CPU = torch.device("cpu")
 
@@ -49,7 +49,8 @@ class Training:
         random = np.random.default_rng(0)
         last = Plan()
         for step in range(steps):
-            plan = Plan(self.budget(step), on_diagnosis_schedule(step), last.panel, last.diagnosis)
+            diagnosis = on_diagnosis_schedule(step, self.budget.burst)
+            plan = Plan(self.budget(step), diagnosis, last.panel, last.diagnosis)
             stretch = float(np.exp(self.noise * random.standard_normal()))
             seen = self.hook + self.panel * plan.panel + self.diagnosis * plan.diagnosis
             seen += self.after * (plan.after_panel or plan.after_diagnosis)
@@ -106,6 +107,7 @@ SURPRISES = {
     "validation": {"pause": lambda step: 2.0 if step % 100 == 99 else 0.0},
     "a slow disk for the data": {"pause": lambda step: 0.1 if step % 7 == 0 else 0.0},
     "a diagnosis that takes half of the budget": {"diagnosis": 0.02},
+    "a diagnosis that would take all of the budget": {"diagnosis": 0.045},
     "hooks that take most of the budget": {"hook": 0.0008, "diagnosis": 0.002, "panel": 0.004},
     "hooks that take a third of the budget": {"hook": 0.00033},
     "costs that the host does not see": {"panel": 0.002, "diagnosis": 0.002, "unseen": 0.02},
@@ -131,7 +133,14 @@ def test_between_the_bursts_of_the_diagnosis_tracked_steps_are_evenly_spaced(mon
     assert gaps.max() < 1.5 * np.median(gaps)
 
 
-@pytest.mark.parametrize("greedy", [{"diagnosis": 0.1}, {"hook": 0.005}])
+@pytest.mark.parametrize(("diagnosis", "burst"), [(0.005, 10), (0.04, 5), (0.4, LEAST_BURST)])
+def test_a_diagnosis_that_is_too_dear_is_shorter(diagnosis, burst, monkeypatch):
+    plans = Training(Budget(0.1), diagnosis=diagnosis, noise=0.0).run(1600, monkeypatch).plans
+    taken = [step for step, plan in enumerate(plans) if plan.diagnosis and step >= 50]
+    assert taken == [begin + at for begin in (500, 1000, 1500) for at in range(burst)]
+
+
+@pytest.mark.parametrize("greedy", [{"diagnosis": 0.25}, {"hook": 0.005}])
 def test_what_takes_everything_leaves_the_panel_a_part(greedy, monkeypatch):
     training = Training(Budget(0.1), **greedy).run(2000, monkeypatch)
     spent = 0.02 * sum(step >= 500 for step in training.tracked()) / sum(training.plains[500:])
