@@ -231,8 +231,8 @@ class _Checker:
         hook = called if HOOKS.fullmatch(called) else words if HOOKS.fullmatch(words) else _taken_hook(node)
         if hook and self.file != "hooks.py":
             yield f"{hook}: only hooks.py registers hooks"
-        if SQL.search(words) and self.file != "store.py":
-            yield "only store.py holds SQL"
+        if SQL.search(words) and self.part != "store":
+            yield "only the store holds SQL"
         if called in CALLBACKS and self.part == "dashboard" and self.file != "dashboard/callbacks.py":
             yield f"{called}: only dashboard/callbacks.py registers callbacks"
 

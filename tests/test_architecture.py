@@ -55,7 +55,7 @@ class TestImports:
         ("file", "code", "sentence"),
         [
             ("panel.py", "import torch", "panel may not import torch"),
-            ("store.py", "def read():\n    from torch import Tensor", "store may not import torch"),
+            ("store/run.py", "def read():\n    from torch import Tensor", "store may not import torch"),
             ("plots.py", "from .tracker import Tracker", "plots may not import cockpitlite.tracker"),
             ("diagnosis/rules.py", "from ..hooks import attach", "diagnosis may not import cockpitlite.hooks"),
             ("diagnosis/rules.py", "from .. import hooks", "diagnosis may not import cockpitlite.hooks"),
@@ -73,7 +73,7 @@ class TestImports:
             ("instruments/x.py", "import cockpitlite.recorder", "instruments may not import cockpitlite.recorder"),
             ("recorder.py", "from cockpitlite import statistics", "recorder may not import cockpitlite.statistics"),
             ("tracker.py", "import sqlite3", "tracker may not import sqlite3"),
-            ("store.py", "if True:\n    import pickle", "store may not import pickle"),
+            ("store/run.py", "if True:\n    import pickle", "store may not import pickle"),
             ("cli.py", "import pandas", "pandas is not in the table of allowed libraries"),
             (
                 "tracker.py",
@@ -83,7 +83,7 @@ class TestImports:
             ("tracker.py", "Tensor.register_hook(x, print)", "register_hook: only hooks.py registers hooks"),
             ("tracker.py", "register = x.register_hook", "register_hook: only hooks.py registers hooks"),
             ("tracker.py", "getattr(x, 'register_step_post_hook')", "register_step_post_hook: only hooks.py"),
-            ("cli.py", "db.execute('SELECT value FROM reading')", "only store.py holds SQL"),
+            ("cli.py", "db.execute('SELECT value FROM reading')", "only the store holds SQL"),
             (
                 "dashboard/layout.py",
                 "@app.callback(Output('a', 'b'))\ndef f(): ...",

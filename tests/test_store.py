@@ -22,8 +22,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cockpitlite import Panel, RunFileError, load, store
-from cockpitlite.store import VERSION, Column, Histogram, RunWriter, find_runs
+from cockpitlite import Panel, RunFileError, load
+from cockpitlite.store import LIVE_SECONDS, Column, Histogram, RunWriter, find_runs, schema
+from cockpitlite.store.schema import VERSION
 
 # A new file for each example, in the folder of the test.
 many_files = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -348,7 +349,7 @@ class TestHistograms:
 
     @pytest.mark.parametrize("rows", [1, 2, 1000])
     def test_all_of_them_are_read_in_order(self, several, rows, monkeypatch):
-        monkeypatch.setattr(store, "ROWS", rows)
+        monkeypatch.setattr("cockpitlite.store.run.ROWS", rows)
         for layer, steps, last in ((None, [2, 5, 7, 11], 1), ("b", [2, 5, 7, 11], 2), ("a", [7, 11], 3), ("c", [], 0)):
             found = list(several.each_histogram("hist", layer))
             assert [step for step, _ in found] == steps
@@ -372,7 +373,7 @@ class TestHistograms:
         assert [each.counts.tolist() for _, each in load(path).each_histogram("hist")] == [[2, 3]]
 
     def test_edges_that_histograms_share_are_kept_once(self, path, monkeypatch):
-        monkeypatch.setattr(store, "KNOWN_AXES", 2)
+        monkeypatch.setattr("cockpitlite.store.writer.KNOWN_AXES", 2)
         writer = RunWriter(path)
         for step in range(40):
             edges = np.arange(4.0) * 2.0 ** (step % 4)
@@ -428,7 +429,7 @@ class TestHistograms:
         writer.close()
 
     def test_more_bins_than_a_file_may_hold_are_refused(self, path, monkeypatch):
-        monkeypatch.setattr(store, "MOST_BINS", 8)
+        monkeypatch.setattr("cockpitlite.store.writer.MOST_BINS", 8)
         writer = RunWriter(path)
         writer.histogram("hist", 0, Histogram(np.zeros(8, np.int64), (np.arange(9.0),)))
         with pytest.raises(ValueError, match=r"for \(9,\) bins"):
@@ -509,7 +510,7 @@ class TestDescription:
         run = load(path)
         assert run.live
         now = time.time()
-        monkeypatch.setattr(store.time, "time", lambda: now + store.LIVE_SECONDS + 1.0)
+        monkeypatch.setattr("cockpitlite.store.run.time.time", lambda: now + LIVE_SECONDS + 1.0)
         assert not run.live
         monkeypatch.undo()
         writer.meta(status="finished")
@@ -625,7 +626,7 @@ class TestWriting:
         def fail(db):
             raise sqlite3.OperationalError("disk I/O error")
 
-        monkeypatch.setattr(store, "MIGRATIONS", (fail,))
+        monkeypatch.setattr(schema, "MIGRATIONS", (fail,))
         with pytest.raises(OSError, match=r"cannot be written \(disk I/O error\)"):
             RunWriter(path)
         assert not path.exists()
@@ -692,8 +693,8 @@ class TestNotARunFile:
 
 class TestSchema:
     def test_a_newer_file_is_refused_and_left_alone(self, path, monkeypatch):
-        monkeypatch.setattr(store, "MIGRATIONS", (*store.MIGRATIONS, lambda db: None))
-        monkeypatch.setattr(store, "VERSION", store.VERSION + 1)
+        monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, lambda db: None))
+        monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
         write_losses(path, [1.0])
         monkeypatch.undo()
         before = path.read_bytes()
@@ -715,8 +716,8 @@ class TestSchema:
             db.execute("UPDATE reading SET value = 100 * value")
 
         def enter():
-            monkeypatch.setattr(store, "MIGRATIONS", (*store.MIGRATIONS, to_percent))
-            monkeypatch.setattr(store, "VERSION", store.VERSION + 1)
+            monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, to_percent))
+            monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
 
         return enter
 
@@ -750,8 +751,8 @@ class TestSchema:
             if db.execute("PRAGMA database_list").fetchone()[2]:  # a file, not the reader's copy in memory
                 raise sqlite3.OperationalError("disk full")
 
-        monkeypatch.setattr(store, "MIGRATIONS", (*store.MIGRATIONS, fail))
-        monkeypatch.setattr(store, "VERSION", store.VERSION + 1)
+        monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, fail))
+        monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
         with pytest.raises(OSError, match=r"cannot be written \(disk full\)"):
             RunWriter(path, resume=True)
         monkeypatch.undo()
@@ -767,7 +768,7 @@ class TestSpelledHistograms:
     @pytest.fixture
     def old(self, path):
         db = sqlite3.connect(path)
-        store._create(db)
+        schema._create(db)
         db.execute("INSERT INTO name VALUES (1, 'loss'), (7, 'hist')")
         db.execute("INSERT INTO reading VALUES (1, 3, 0.5)")
         one, two = json.dumps([[0.0, 1.0, math.inf]]), json.dumps([[0.0, 1.0], [-1.0, math.nan, 1.0]])
@@ -778,7 +779,7 @@ class TestSpelledHistograms:
         ):
             row = (7, step, layer, edges, np.array(counts, dtype="<i8").tobytes())
             db.execute("INSERT INTO histogram VALUES (?, ?, ?, ?, ?)", row)
-        db.execute(f"PRAGMA application_id = {store.APPLICATION_ID}")
+        db.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         db.execute("PRAGMA user_version = 1")
         db.commit()
         db.close()
@@ -822,11 +823,11 @@ class TestSpelledHistograms:
 
 def test_a_file_from_before_the_frames_is_read_and_goes_on(path):
     db = sqlite3.connect(path)
-    for migration in store.MIGRATIONS[:2]:
+    for migration in schema.MIGRATIONS[:2]:
         migration(db)
     db.execute("INSERT INTO name VALUES (1, 'loss')")
     db.execute("INSERT INTO reading VALUES (1, 0, 0.5)")
-    db.execute(f"PRAGMA application_id = {store.APPLICATION_ID}")
+    db.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
     db.execute("PRAGMA user_version = 2")
     db.commit()
     db.close()

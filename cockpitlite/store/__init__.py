@@ -1,0 +1,34 @@
+"""The run file: one SQLite database per run, written by one process and read by any number, and all of its SQL.
+
+NaN is stored as NULL (SQLite has no NaN); infinities are kept. Nothing in the file is ever executed or unpickled.
+"""
+
+from cockpitlite.store.contents import (
+    LIVE_SECONDS,
+    MOST_BINS,
+    SUFFIX,
+    Column,
+    Event,
+    Histogram,
+    RunFileError,
+    Steps,
+    Values,
+)
+from cockpitlite.store.run import Run, find_runs, load
+from cockpitlite.store.writer import RunWriter
+
+__all__ = [
+    "LIVE_SECONDS",
+    "MOST_BINS",
+    "SUFFIX",
+    "Column",
+    "Event",
+    "Histogram",
+    "Run",
+    "RunFileError",
+    "RunWriter",
+    "Steps",
+    "Values",
+    "find_runs",
+    "load",
+]

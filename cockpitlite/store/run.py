@@ -1,0 +1,351 @@
+"""The reading end of a run file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cockpitlite.panel import Panel
+from cockpitlite.store.connection import reading
+from cockpitlite.store.contents import LIVE_SECONDS, SUFFIX, Event, Histogram, RunFileError, Steps, Values
+from cockpitlite.store.counts import unpacked
+from cockpitlite.store.schema import LAYER_ID, last_step
+
+ROWS = 1000  # histograms that are read at once
+
+
+@dataclass(frozen=True)
+class Run:
+    """The reading end of a run file, live or finished; every call sees what has been committed by then."""
+
+    path: Path
+
+    @cached_property
+    def name(self) -> str:
+        """The file's name without its suffix."""
+        return self.path.name.removesuffix(SUFFIX)
+
+    @cached_property
+    def memory(self) -> dict[str, Any]:
+        """What those who read a growing run through this object keep from one time to the next."""
+        return {}
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Run]:
+        """Give the same run with its file kept open, for many small reads in one thread."""
+        with self._open() as db:
+            yield _HeldRun(self.path, db)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What is known of the run: model, optimizer, versions, command, status and so on."""
+        with self._open() as db:
+            return {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM meta ORDER BY key")}
+
+    @property
+    def live(self) -> bool:
+        """Whether a process still writes this run."""
+        meta = self.meta
+        return meta.get("status") == "running" and time.time() - float(meta.get("heartbeat", 0.0)) < LIVE_SECONDS
+
+    @property
+    def last_step(self) -> int | None:
+        """The last step any reading was written under, or None for a run without readings."""
+        with self._open() as db:
+            return last_step(db)
+
+    def names(self) -> list[str]:
+        """The names of all readings that have at least one value, in alphabetical order."""
+        with self._open() as db:
+            rows = db.execute(
+                "SELECT id, name, EXISTS (SELECT 1 FROM reading WHERE reading.name = name.id) "
+                "OR EXISTS (SELECT 1 FROM layers WHERE layers.name = name.id) "
+                "OR EXISTS (SELECT 1 FROM histogram WHERE histogram.name = name.id) FROM name"
+            ).fetchall()
+            framed = {slot.name for slot in self._slots(db)}
+        return sorted(name for key, name, alone in rows if alone or key in framed)
+
+    def series(self, name: str, since: int | None = None, most: int | None = None) -> tuple[Steps, Values]:
+        """Return the steps (int64 ``[T]``, ascending) and values (float64 ``[T]``, NaN kept) of a reading.
+
+        ``since`` leaves out the steps before it, ``most`` all but the first so many. A reading with layers gives its
+        total. Raises KeyError for a name this run has no reading of.
+        """
+        start = -1 if since is None else since
+        with self._open() as db:
+            key = self._key(db, name)
+            framed = [(at, numbers[:, 0]) for _, at, numbers in self._framed(db, key, start, most, totals=True)]
+            rows = db.execute(
+                "SELECT step, value FROM reading WHERE name = ? AND step >= ? ORDER BY step LIMIT ?",
+                (key, start, _limit(most)),
+            ).fetchall()
+        steps = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+        values = np.fromiter((math.nan if row[1] is None else row[1] for row in rows), np.float64, len(rows))
+        if not framed:
+            return steps, values
+        steps = np.concatenate([steps, *(part[0] for part in framed)])
+        values = np.concatenate([values, *(part[1] for part in framed)])
+        steps, first = np.unique(steps, return_index=True)
+        return steps[:most], values[first][:most]
+
+    def layers(self, name: str, since: int | None = None, most: int | None = None) -> tuple[Steps, list[str], Values]:
+        """Return the steps ``[T]``, the layer names ``[L]`` and the values ``[T, L]`` of a reading.
+
+        ``since`` leaves out the steps before it, ``most`` all but the first so many. A layer that a step has no value
+        for is NaN there. Raises KeyError for a name without values per layer.
+        """
+        start = -1 if since is None else since
+        with self._open() as db:
+            key = self._key(db, name)
+            rows = db.execute(
+                'SELECT step, layout, "values" FROM layers WHERE name = ? AND step >= ? ORDER BY step LIMIT ?',
+                (key, start, _limit(most)),
+            ).fetchall()
+            parts = [
+                (layout, np.array([step], dtype=np.int64), np.frombuffer(blob, dtype="<f8")[None])
+                for step, layout, blob in rows
+            ]
+            framed = self._framed(db, key, start, most)
+            parts += [(layout, steps, values[:, 1:]) for layout, steps, values in framed if layout is not None]
+            layouts = {key: json.loads(text) for key, text in db.execute("SELECT id, layers FROM layout")}
+        if not parts and since is None:
+            raise KeyError(f"the reading {name!r} has no values per layer in {self.path}")
+        used = dict.fromkeys(layout for layout, _, _ in sorted(parts, key=lambda part: int(part[1][0])))
+        names = list(dict.fromkeys(layer for layout in used for layer in layouts[layout]))
+        column = {layer: index for index, layer in enumerate(names)}
+        columns = {layout: np.array([column[layer] for layer in layouts[layout]], dtype=np.intp) for layout in used}
+        steps = np.unique(np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)]))
+        values = np.full((len(steps), len(names)), np.nan)
+        for layout, at, part in parts:
+            values[np.ix_(np.searchsorted(steps, at), columns[layout])] = part
+        return steps[:most], names, values[:most]
+
+    def _framed(
+        self, db: sqlite3.Connection, key: int, start: int, most: int | None = None, *, totals: bool = False
+    ) -> list[tuple[int | None, Steps, Values]]:
+        """Return a reading's numbers in each layout of frames: ``[T, width]``, or only the totals ``[T, 1]``.
+
+        With them come the id of its layers (None for a reading without) and the steps from ``start`` on, at least one
+        and at ``most`` the first so many of each layout.
+        """
+        found: list[tuple[int | None, Steps, Values]] = []
+        try:
+            for slot in (slot for slot in self._slots(db) if slot.name == key):
+                width = 1 if totals else slot.width
+                rows = db.execute(
+                    'SELECT step, substr("values", ?, ?) FROM frame WHERE layout = ? AND step >= ? '
+                    "ORDER BY step LIMIT ?",
+                    (8 * slot.offset + 1, 8 * width, slot.frame, start, _limit(most)),
+                ).fetchall()
+                if rows:
+                    steps = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+                    numbers = np.frombuffer(b"".join(row[1] for row in rows), dtype="<f8")
+                    found.append((slot.layers, steps, numbers.reshape(len(rows), width)))
+        except (ValueError, TypeError) as error:
+            raise RunFileError(f"the run file {self.path} has a damaged frame: {error}") from error
+        return found
+
+    def histogram(
+        self, name: str, step: int, layer: str | None = None
+    ) -> tuple[NDArray[np.int64], Values | tuple[Values, Values]]:
+        """Return ``(counts [A], edges [A + 1])`` of one step, ``(counts [A, B], (edges_a, edges_b))`` if joint.
+
+        Raises KeyError where this step has no such histogram.
+        """
+        for found, histogram in self._histograms(name, layer, step, 1):
+            if found == step:
+                edges = histogram.edges
+                return histogram.counts, edges[0] if len(edges) == 1 else (edges[0], edges[1])
+        where = "" if layer is None else f" of layer {layer!r}"
+        raise KeyError(f"no histogram {name!r}{where} at step {step} in {self.path}")
+
+    def histograms(self, name: str) -> tuple[Steps, list[str]]:
+        """Return the steps (int64 ``[T]``, ascending) at which a reading has histograms, and the layers that have some.
+
+        The histogram over all layers is no layer. Raises KeyError for a name without histograms.
+        """
+        with self._open() as db:
+            key = self._key(db, name)
+            steps = db.execute("SELECT DISTINCT step FROM histogram WHERE name = ? ORDER BY step", (key,)).fetchall()
+            layers = db.execute(
+                "SELECT layer.name FROM layer WHERE EXISTS "
+                "(SELECT 1 FROM histogram WHERE histogram.name = ? AND histogram.layer = layer.id) ORDER BY layer.id",
+                (key,),
+            ).fetchall()
+        if not steps:
+            raise KeyError(f"the reading {name!r} has no histograms in {self.path}")
+        return np.array([row[0] for row in steps], dtype=np.int64), [row[0] for row in layers]
+
+    def each_histogram(
+        self, name: str, layer: str | None = None, since: int | None = None
+    ) -> Iterator[tuple[int, Histogram]]:
+        """Yield every step with its histogram, in order; ``since`` leaves out the steps before it.
+
+        Raises KeyError for a name this run has no reading of.
+        """
+        start = -1 if since is None else since
+        while found := self._histograms(name, layer, start, ROWS):
+            yield from found
+            start = found[-1][0] + 1
+
+    def newest_histogram(self, name: str, layer: str | None = None) -> tuple[int, Histogram] | None:
+        """Return the last step with a histogram and that; None where there is none yet.
+
+        Raises KeyError for a name this run has no reading of.
+        """
+        with self._open() as db:
+            query = f"SELECT max(step) FROM histogram WHERE name = ?1 AND layer = {LAYER_ID}"
+            step = db.execute(query, (self._key(db, name), layer or "")).fetchone()[0]
+        return None if step is None else self._histograms(name, layer, step, 1)[0]
+
+    def _histograms(self, name: str, layer: str | None, start: int, most: int) -> list[tuple[int, Histogram]]:
+        """Return the first histograms from a step on; those with the same edges hold the same array."""
+        with self._open() as db:
+            rows = db.execute(
+                f"SELECT step, first, second, counts FROM histogram WHERE name = ?1 AND layer = {LAYER_ID} "
+                "AND step >= ?3 ORDER BY step LIMIT ?4",
+                (self._key(db, name), layer or "", start, most),
+            ).fetchall()
+            ids = {key for row in rows for key in row[1:3] if key is not None}
+            try:
+                axes = {key: _edges(db, key) for key in ids}
+                return [(step, _read_histogram(axes, keys, counts)) for step, *keys, counts in rows]
+            except (ValueError, TypeError, zlib.error) as error:
+                raise RunFileError(f"the run file {self.path} has a damaged histogram: {error}") from error
+
+    def events(self, kind: str | None = None) -> list[Event]:
+        """Return what happened, in order; ``kind`` keeps one kind only."""
+        with self._open() as db:
+            rows = db.execute(
+                "SELECT step, time, kind, data FROM event WHERE ?1 IS NULL OR kind = ?1 ORDER BY id", (kind,)
+            ).fetchall()
+        return [Event(step, when, kind_, json.loads(data)) for step, when, kind_, data in rows]
+
+    def panels(self) -> list[Panel]:
+        """Return how the readings are drawn, in the order the instruments were given."""
+        with self._open() as db:
+            rows = db.execute("SELECT data FROM panel ORDER BY position, name").fetchall()
+        return [Panel.from_dict(json.loads(row[0])) for row in rows]
+
+    def unavailable(self) -> dict[str, str]:
+        """Return the readings that are missing in whole or in part, with the reason a user may read."""
+        found: dict[str, str] = {}
+        for event in self.events("unavailable"):
+            found[event.data["reading"]] = event.data["reason"]
+        return found
+
+    def clock(self) -> tuple[Steps, Values]:
+        """Return some steps and the seconds after the start at which they ended; interpolate between them."""
+        with self._open() as db:
+            rows = db.execute("SELECT step, seconds FROM clock ORDER BY step").fetchall()
+        return np.array([row[0] for row in rows], dtype=np.int64), np.array([row[1] for row in rows], dtype=np.float64)
+
+    def _slots(self, db: sqlite3.Connection) -> list[_Slot]:
+        """Return what every layout of frames holds."""
+        found: list[_Slot] = []
+        try:
+            for frame, columns in db.execute("SELECT id, columns FROM frame_layout ORDER BY id").fetchall():
+                offset = 0
+                for name, layers, width in json.loads(columns):
+                    found.append(_Slot(frame, offset, width, name, layers))
+                    offset += width
+        except (ValueError, TypeError) as error:
+            raise RunFileError(f"the run file {self.path} has a damaged frame: {error}") from error
+        return found
+
+    def _open(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        return reading(self.path)
+
+    def _key(self, db: sqlite3.Connection, name: str) -> int:
+        row = db.execute("SELECT id FROM name WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            known = ", ".join(row[0] for row in db.execute("SELECT name FROM name ORDER BY name")) or "nothing yet"
+            raise KeyError(f"no reading {name!r} in {self.path}; it has: {known}")
+        return int(row[0])
+
+
+@dataclass(frozen=True)
+class _HeldRun(Run):
+    """A run whose file is kept open; its layouts of frames are read once."""
+
+    db: sqlite3.Connection
+
+    @cached_property
+    def slots(self) -> list[_Slot]:
+        """What every layout of frames holds."""
+        return super()._slots(self.db)
+
+    def _slots(self, db: sqlite3.Connection) -> list[_Slot]:
+        return self.slots
+
+    def _open(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        return contextlib.nullcontext(self.db)
+
+
+class _Slot(NamedTuple):
+    """Where the numbers of a reading stand in the rows of a layout of frames."""
+
+    frame: int
+    offset: int
+    width: int
+    name: int
+    layers: int | None
+
+
+def _limit(most: int | None) -> int:
+    """Return how many rows SQLite is to give; -1 are all."""
+    return -1 if most is None else most
+
+
+def _edges(db: sqlite3.Connection, key: int) -> Values:
+    row = db.execute("SELECT edges FROM axis WHERE id = ?", (key,)).fetchone()
+    if row is None:
+        raise ValueError("it has no edges")
+    return np.frombuffer(row[0], dtype="<f8").astype(np.float64)
+
+
+def _read_histogram(axes: Mapping[int, Values], keys: Sequence[int | None], packed: bytes) -> Histogram:
+    edges = tuple(axes[key] for key in keys if key is not None)
+    return Histogram(unpacked(packed, tuple(len(axis) - 1 for axis in edges)), edges)
+
+
+def load(path: str | Path) -> Run:
+    """Open a run file for reading; needs no torch.
+
+    Raises FileNotFoundError where there is none and RunFileError where the file is not a run file or is too new.
+    """
+    run = Run(Path(path))
+    if not run.path.is_file():
+        folder = "is a folder" if run.path.is_dir() else "does not exist"
+        raise FileNotFoundError(
+            f"the run file {run.path} {folder}; give the path of a {SUFFIX} file that watch() wrote"
+        )
+    with reading(run.path):
+        return run
+
+
+def find_runs(folder: str | Path) -> list[Path]:
+    """Return the run files in a folder and the folders below it, the most recently changed first."""
+    files = [path for path in Path(folder).rglob(f"*{SUFFIX}") if path.is_file()]
+    return sorted(files, key=lambda path: (-_changed(path), str(path)))
+
+
+def _changed(path: Path) -> float:
+    """Return when a run last grew; while it is live, that shows in the write-ahead log."""
+    times = [0.0]
+    for candidate in (path, path.with_name(path.name + "-wal")):
+        with contextlib.suppress(OSError):  # it may vanish between listing and looking
+            times.append(candidate.stat().st_mtime)
+    return max(times)
