@@ -14,6 +14,7 @@ from cockpitlite.store.contents import (
     Steps,
     Values,
 )
+from cockpitlite.store.pyramid import Outline
 from cockpitlite.store.run import Run, find_runs, load
 from cockpitlite.store.writer import RunWriter
 
@@ -24,6 +25,7 @@ __all__ = [
     "Column",
     "Event",
     "Histogram",
+    "Outline",
     "Run",
     "RunFileError",
     "RunWriter",

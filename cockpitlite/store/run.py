@@ -21,6 +21,8 @@ from cockpitlite.panel import Panel
 from cockpitlite.store.connection import reading
 from cockpitlite.store.contents import LIVE_SECONDS, SUFFIX, Event, Histogram, RunFileError, Steps, Values
 from cockpitlite.store.counts import unpacked
+from cockpitlite.store.outlining import as_outline, as_rows, outlines
+from cockpitlite.store.pyramid import Outline, joined, outline_of_points
 from cockpitlite.store.schema import LAYER_ID, last_step
 
 ROWS = 1000  # histograms that are read at once
@@ -109,28 +111,56 @@ class Run:
         start = -1 if since is None else since
         with self._open() as db:
             key = self._key(db, name)
-            rows = db.execute(
-                'SELECT step, layout, "values" FROM layers WHERE name = ? AND step >= ? ORDER BY step LIMIT ?',
-                (key, start, _limit(most)),
-            ).fetchall()
-            parts = [
-                (layout, np.array([step], dtype=np.int64), np.frombuffer(blob, dtype="<f8")[None])
-                for step, layout, blob in rows
-            ]
+            parts = self._alone(db, key, start, most)
             framed = self._framed(db, key, start, most)
             parts += [(layout, steps, values[:, 1:]) for layout, steps, values in framed if layout is not None]
-            layouts = {key: json.loads(text) for key, text in db.execute("SELECT id, layers FROM layout")}
+            layouts = _layouts(db)
         if not parts and since is None:
             raise KeyError(f"the reading {name!r} has no values per layer in {self.path}")
-        used = dict.fromkeys(layout for layout, _, _ in sorted(parts, key=lambda part: int(part[1][0])))
-        names = list(dict.fromkeys(layer for layout in used for layer in layouts[layout]))
-        column = {layer: index for index, layer in enumerate(names)}
-        columns = {layout: np.array([column[layer] for layer in layouts[layout]], dtype=np.intp) for layout in used}
-        steps = np.unique(np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)]))
-        values = np.full((len(steps), len(names)), np.nan)
-        for layout, at, part in parts:
-            values[np.ix_(np.searchsorted(steps, at), columns[layout])] = part
+        steps, names, values = _laid_out(parts, layouts)
         return steps[:most], names, values[:most]
+
+    def outline(self, name: str, window: tuple[int, int] | None = None) -> Outline:
+        """Return a series by the points that matter, all of a short one; never reads a long run whole.
+
+        ``window`` is a range of steps, its end left out. A reading with layers gives its total. Raises KeyError for a
+        name this run has no reading of.
+        """
+        with self._open() as db:
+            key = self._key(db, name)
+            start, stop = window or (0, (last_step(db) or 0) + 1)
+            places = [(slot.frame, slot.offset) for slot in self._slots(db) if slot.name == key]
+            found = [
+                as_outline(part)
+                for place, offset in [*places, (-key, 0)]
+                for part in outlines(db, place, offset, 1, start, stop)
+            ]
+        return joined(found) if found else outline_of_points(np.empty(0, np.int64), np.empty(0))
+
+    def outlined_layers(self, name: str, window: tuple[int, int] | None = None) -> tuple[Steps, list[str], Values]:
+        """Return what :meth:`layers` does, of a long run by the extremes of each layer in each stretch of steps.
+
+        A stretch gives two rows, the least values at its first step and the greatest in its middle.
+        """
+        with self._open() as db:
+            key = self._key(db, name)
+            start, stop = window or (0, (last_step(db) or 0) + 1)
+            parts = [part for part in self._alone(db, key, start, None) if part[1][0] < stop]
+            for slot in (slot for slot in self._slots(db) if slot.name == key and slot.layers is not None):
+                found = outlines(db, slot.frame, slot.offset + 1, slot.width - 1, start, stop)
+                parts += [(slot.layers, *as_rows(part)) for part in found]
+            return _laid_out(parts, _layouts(db))
+
+    def _alone(self, db: sqlite3.Connection, key: int, start: int, most: int | None) -> list[_Part]:
+        """Return the values per layer that have rows of their own."""
+        rows = db.execute(
+            'SELECT step, layout, "values" FROM layers WHERE name = ? AND step >= ? ORDER BY step LIMIT ?',
+            (key, start, _limit(most)),
+        )
+        return [
+            (layout, np.array([step], dtype=np.int64), np.frombuffer(blob, dtype="<f8")[None])
+            for step, layout, blob in rows
+        ]
 
     def _framed(
         self, db: sqlite3.Connection, key: int, start: int, most: int | None = None, *, totals: bool = False
@@ -307,6 +337,26 @@ class _Slot(NamedTuple):
 def _limit(most: int | None) -> int:
     """Return how many rows SQLite is to give; -1 are all."""
     return -1 if most is None else most
+
+
+_Part = tuple[int, Steps, Values]  # the id of its layers, its steps [T], its values [T, L]
+
+
+def _layouts(db: sqlite3.Connection) -> dict[int, list[str]]:
+    return {key: json.loads(text) for key, text in db.execute("SELECT id, layers FROM layout")}
+
+
+def _laid_out(parts: Sequence[_Part], layouts: Mapping[int, Sequence[str]]) -> tuple[Steps, list[str], Values]:
+    """Put values of several lists of layers into one table; NaN where a step has no value for a layer."""
+    used = dict.fromkeys(layout for layout, _, _ in sorted(parts, key=lambda part: int(part[1][0])))
+    names = list(dict.fromkeys(layer for layout in used for layer in layouts[layout]))
+    column = {layer: index for index, layer in enumerate(names)}
+    columns = {layout: np.array([column[layer] for layer in layouts[layout]], dtype=np.intp) for layout in used}
+    steps = np.unique(np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)]))
+    values = np.full((len(steps), len(names)), np.nan)
+    for layout, at, part in parts:
+        values[np.ix_(np.searchsorted(steps, at), columns[layout])] = part
+    return steps, names, values
 
 
 def _edges(db: sqlite3.Connection, key: int) -> Values:

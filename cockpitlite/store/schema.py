@@ -73,6 +73,17 @@ def _add_frames(db: sqlite3.Connection) -> None:
     )
 
 
+def _add_stretches(db: sqlite3.Connection) -> None:
+    """Keep what long stretches of steps hold; a file of an earlier version has none, and is read row by row.
+
+    ``key`` is the id of a layout of frames, or minus that of a name whose values have rows of their own.
+    """
+    db.execute(
+        "CREATE TABLE stretch (key INTEGER NOT NULL, level INTEGER NOT NULL, start INTEGER NOT NULL, "
+        "rows INTEGER NOT NULL, summaries BLOB NOT NULL, UNIQUE (key, level, start))"  # long rows: no WITHOUT ROWID
+    )
+
+
 def axis_id(db: sqlite3.Connection, edges: bytes) -> int:
     """Return the id of edges, which are put where they are new."""
     db.execute("INSERT OR IGNORE INTO axis (edges) VALUES (?)", (edges,))
@@ -96,7 +107,12 @@ def put_histogram(
 
 # Step n turns version n into version n + 1; a new schema is a new function at the end. A migration runs inside one
 # transaction, so it must not call executescript, which commits.
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _compact_histograms, _add_frames)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _create,
+    _compact_histograms,
+    _add_frames,
+    _add_stretches,
+)
 VERSION = len(MIGRATIONS)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from cockpitlite.panel import Panel
 from cockpitlite.store.connection import connect_to_write, create_empty, reading, unwritable
 from cockpitlite.store.contents import MOST_BINS, Column, Histogram, Values
+from cockpitlite.store.outlining import Summarist
 from cockpitlite.store.schema import ALL_LAYERS, axis_id, last_step, layer_id, put_histogram
 
 KNOWN_AXES = 256  # edges whose ids a writer remembers; an instrument may choose new ones at every step
@@ -51,6 +52,7 @@ class RunWriter:
         self._axes: dict[bytes, int] = {}
         self._layers: dict[str, int] = {}
         self._frames: dict[tuple[Column, ...], int] = {}
+        self._summarist = Summarist(self._db)
 
     @property
     def last_step(self) -> int | None:
@@ -78,8 +80,9 @@ class RunWriter:
         if not columns:
             return
         blob = np.asarray(values, dtype="<f8").tobytes()
-        row = (self._frame_layout(tuple(columns)), int(step), blob)
-        self._db.execute("INSERT OR REPLACE INTO frame VALUES (?, ?, ?)", row)
+        layout = self._frame_layout(tuple(columns))
+        self._db.execute("INSERT OR REPLACE INTO frame VALUES (?, ?, ?)", (layout, int(step), blob))
+        self._summarist.changed(layout, [int(step)])
 
     def reading(self, name: str, step: int, value: float) -> None:
         """Put one value of one reading; a second value for the same step replaces the first."""
@@ -90,6 +93,7 @@ class RunWriter:
         key = self._name(name)
         rows = [(key, int(step), None if math.isnan(value) else float(value)) for step, value in points]
         self._db.executemany("INSERT OR REPLACE INTO reading VALUES (?, ?, ?)", rows)
+        self._summarist.changed(-key, [row[1] for row in rows])
 
     def layers(self, name: str, step: int, layers: Sequence[str], values: Values) -> None:
         """Put one value per layer (float64 ``[L]``) of a reading; its total goes to :meth:`reading`."""
@@ -136,6 +140,7 @@ class RunWriter:
 
     def commit(self) -> None:
         """Make everything put so far durable and visible to readers, with a sign of life."""
+        self._summarist.sum_up()
         self.meta(heartbeat=time.time())
         self._db.commit()
 

@@ -1,0 +1,144 @@
+"""What stretches of steps hold, so that a long run is drawn without reading it: extremes, samples and odd values.
+
+A stretch is a range of 32, 1024 or 32,768 steps. Its summary keeps of each number the extremes and the steps they were
+at, the first value, and what would be lost between these: how many values were not finite, the first of them, and how
+many were at or below 0. A stretch with few rows has no summary; its rows are read as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cockpitlite.store.contents import Steps, Values
+
+STRETCHES = (32, 1024, 32_768)  # in steps, each a multiple of the one before, and none above 2^16
+LEAST_ROWS = 8  # of a stretch that has a summary, which takes as many bytes as five
+MOST_ROWS = 32_768  # that are read as they are
+MOST_STRETCHES = 16_384  # whose summaries are read at once
+
+SUMMARY = np.dtype(
+    [
+        ("first", "<f8"),
+        ("low", "<f8"),
+        ("high", "<f8"),
+        ("first_at", "<u2"),
+        ("low_at", "<u2"),
+        ("high_at", "<u2"),
+        ("broken_at", "<u2"),
+        ("broken", "<u2"),
+        ("nonpositive", "<u2"),
+    ]
+)
+OFFSETS = ("first_at", "low_at", "high_at", "broken_at")
+Summaries = NDArray[np.void]
+
+
+def start_of(step: int, level: int) -> int:
+    """Return the first step of the stretch that a step lies in."""
+    return step - step % STRETCHES[level]
+
+
+def summary(start: int, steps: Steps, values: Values) -> Summaries:
+    """Return the summaries ``[W]`` of a stretch from the values ``[T, W]`` at its steps ``[T]``.
+
+    Extremes of a number that was never finite are NaN.
+    """
+    found = np.zeros(values.shape[1], SUMMARY)
+    column = np.arange(values.shape[1])
+    finite = np.isfinite(values)
+    offsets = (steps - start).astype(np.uint16)
+    for name, empty, place in (("low", np.inf, np.argmin), ("high", -np.inf, np.argmax)):
+        row = place(np.where(finite, values, empty), axis=0)
+        found[name] = np.where(finite.any(axis=0), values[row, column], np.nan)
+        found[f"{name}_at"] = offsets[row]
+    found["first"], found["first_at"] = values[0], offsets[0]
+    found["broken"], found["broken_at"] = (~finite).sum(axis=0), offsets[np.argmin(finite, axis=0)]
+    with np.errstate(invalid="ignore"):
+        found["nonpositive"] = (values <= 0).sum(axis=0)
+    return found
+
+
+def merged(start: int, starts: Sequence[int], parts: Sequence[Summaries]) -> Summaries:
+    """Return the summaries ``[W]`` of a stretch from those ``[B][W]`` of its parts, in order."""
+    stack = np.stack(parts)
+    for name in OFFSETS:
+        stack[name] += (np.asarray(starts) - start).astype(np.uint16)[:, None]
+    column = np.arange(stack.shape[1])
+    found = stack[0].copy()
+    for name, empty, place in (("low", np.inf, np.argmin), ("high", -np.inf, np.argmax)):
+        row = place(np.where(np.isnan(stack[name]), empty, stack[name]), axis=0)
+        found[name], found[f"{name}_at"] = stack[name][row, column], stack[f"{name}_at"][row, column]
+    found["broken_at"] = stack["broken_at"][np.argmax(stack["broken"] > 0, axis=0), column]
+    for name in ("broken", "nonpositive"):
+        found[name] = stack[name].sum(axis=0)
+    return found
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A series by the points that matter: ``steps`` and ``values`` hold the extremes, and NaN where one was not finite.
+
+    ``sample_steps`` and ``sample_values`` are points taken regardless of their size, as many as there are stretches.
+    Where the series is short, both are all of it. ``points`` counts what it stands for, ``broken`` the values that are
+    not finite, ``nonpositive`` those at or below 0.
+    """
+
+    steps: Steps
+    values: Values
+    sample_steps: Steps
+    sample_values: Values
+    points: int
+    broken: int
+    nonpositive: int
+
+
+def outline_of_points(steps: Steps, values: Values) -> Outline:
+    """Return the outline of points that are all kept."""
+    broken = int(np.sum(~np.isfinite(values)))
+    with np.errstate(invalid="ignore"):
+        nonpositive = int(np.sum(values <= 0))
+    return Outline(steps, values, steps, values, len(steps), broken, nonpositive)
+
+
+def outline_of_stretches(starts: Steps, rows: Steps, found: Summaries) -> Outline:
+    """Return the outline of one number's summaries ``[B]``, of ``rows`` rows each."""
+    alive, broken = ~np.isnan(found["low"]), found["broken"] > 0
+    steps = [starts[alive] + found["low_at"][alive], starts[alive] + found["high_at"][alive]]
+    steps.append(starts[broken] + found["broken_at"][broken])
+    values = [found["low"][alive], found["high"][alive], np.full(int(broken.sum()), np.nan)]
+    sample = starts + found["first_at"]
+    count, nonpositive = int(found["broken"].sum()), int(found["nonpositive"].sum())
+    together = np.concatenate(steps), np.concatenate(values)
+    return Outline(*ordered(*together), sample, found["first"].copy(), int(rows.sum()), count, nonpositive)
+
+
+def joined(parts: Sequence[Outline]) -> Outline:
+    """Return the outline of a series from those of its parts, whose steps may lie between each other's."""
+    if len(parts) == 1:
+        return parts[0]
+    steps, values = (np.concatenate([getattr(part, name) for part in parts]) for name in ("steps", "values"))
+    samples = ordered(
+        np.concatenate([part.sample_steps for part in parts]), np.concatenate([part.sample_values for part in parts])
+    )
+    counts = (sum(getattr(part, name) for part in parts) for name in ("points", "broken", "nonpositive"))
+    return Outline(*ordered(steps, values), *samples, *counts)
+
+
+def ordered(steps: Steps, values: Values) -> tuple[Steps, Values]:
+    """Return points in the order of their steps, the first of those that share one."""
+    found, first = np.unique(steps, return_index=True)
+    return found.astype(np.int64), values[first]
+
+
+def uncovered(start: int, stop: int, starts: Steps, level: int) -> list[tuple[int, int]]:
+    """Return the ranges of steps from ``start`` to before ``stop`` that the stretches do not cover."""
+    gaps, at = [], start
+    for begin in starts.tolist():
+        if begin > at:
+            gaps.append((at, begin))
+        at = begin + STRETCHES[level]
+    return [*gaps, (at, stop)] if at < stop else gaps
