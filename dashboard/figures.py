@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from cockpitlite.dashboard import reduce
 from cockpitlite.dashboard.colours import FAULT, GOOD, GROUP_COLOURS, MUTED, SECOND_COLOURS, faded
-from cockpitlite.dashboard.readings import Readings, Series
+from cockpitlite.dashboard.readings import Readings, Series, Window
 from cockpitlite.dashboard.text import number, plain
 from cockpitlite.panel import Panel
 from cockpitlite.store import Event, Steps, Values
 
 Role = Literal["main", "second", "raw", "layers", "layer", "low", "high", "nonfinite", "below", "event"]
-Window = tuple[float, float]
 
 COLUMNS = 300  # pixel columns of a chart whose width is not known yet
 LAYER_LINES = 12  # more layers than this are drawn as their range
@@ -107,16 +106,17 @@ def caption(panel: Panel, readings: Readings, columns: int = COLUMNS, window: Wi
     """Return what a chart does not show: how many points, and how many values lie under its log axis."""
     main = _main_curves(panel, readings)[-1]
     shown = len(main.reduced(columns, window))
-    parts = [f"{shown:,} of {len(main) - main.pauses:,} points shown"] if shown < len(main) else []
+    series = readings.of(panel.readings[0])
+    parts = [f"{shown:,} of {series.points:,} points shown"] if shown < max(len(main), series.points) else []
     layers = readings.layers
     if len(layers.names) > LAYER_LINES:
         parts.append(f"shaded: range of {len(layers.names):,} layers")
     if panel.scale == "log" and len(layers.steps) and (still := int(np.sum(layers.values[-1] <= 0))):
         parts.append(f"{still} of {len(layers.names):,} layers at 0 now")
-    own = [readings.of(name).values for name in panel.readings]
-    if broken := len(np.unique(_nonfinite(panel, readings).steps)):
+    own = [readings.of(name) for name in panel.readings]
+    if broken := max(len(np.unique(_nonfinite(panel, readings).steps)), *(series.broken for series in own)):
         parts.append(f"{broken:,} non-finite {'step' if broken == 1 else 'steps'}")
-    if panel.scale == "log" and (under := sum(int(np.sum(values <= 0)) for values in own)):
+    if panel.scale == "log" and (under := sum(series.nonpositive for series in own)):
         parts.append(f"{under:,} at or below 0, under the log axis")
     return " · ".join(parts)
 
@@ -128,7 +128,7 @@ def description(panel: Panel, readings: Readings) -> str:
     if not len(series):
         return f"{panel.title}: no values yet."
     ends = f"{panel.title}, steps {series.steps[0]:,} to {series.steps[-1]:,}"
-    broken = len(series) - len(finite)
+    broken = series.broken
     tail = f" {broken:,} non-finite {'value' if broken == 1 else 'values'}." if broken else ""
     if not len(finite):
         return f"{ends}: no finite value.{tail}"
@@ -173,7 +173,7 @@ def _main_curves(panel: Panel, readings: Readings) -> list[Curve]:
     if panel.ratio is None:
         words = "total" if len(readings.layers.names) > 1 else _words(name)
         return [_line(f"main:{name}", "main", words, series)]
-    above, below = (readings.of(part) for part in panel.ratio)
+    above, below = (readings.of(part).sample for part in panel.ratio)
     steps, places, others = np.intersect1d(above.steps, below.steps, assume_unique=True, return_indices=True)
     smooth = reduce.windowed_ratio(above.values[places], below.values[others], RATIO_WINDOW)
     return [
@@ -195,6 +195,8 @@ def _line(key: str, role: Role, name: str, series: Series) -> Curve:
     """Return a line that stops where nothing was measured for long and goes on afterwards."""
     distances = np.diff(series.steps)
     around = np.maximum(distances[:-2], distances[2:])
+    if series.spans is not None:  # between extremes of stretches distances tell nothing
+        around = np.maximum(around, 2 * series.spans[1:-2])
     pauses = np.flatnonzero(distances[1:-1] > PAUSE * around) + 2  # places of the points after them
     steps = np.insert(series.steps, pauses, series.steps[pauses - 1] + 1)
     return Curve(key, role, name, steps, np.insert(series.values, pauses, np.nan), pauses=len(pauses))

@@ -41,7 +41,7 @@ class Dial:
 
 def dial(panel: Panel, readings: Readings) -> Dial:
     """Count the finite values of a panel's first reading; the median of none is NaN."""
-    values = readings.of(panel.readings[0]).values
+    values = readings.of(panel.readings[0]).even
     finite = values[np.isfinite(values)]
     newest = finite[len(finite) - math.ceil(len(finite) / 10) :]
     return Dial(
@@ -103,7 +103,11 @@ def caption(panel: Panel, readings: Readings) -> str:
     shown = dial(panel, readings)
     if not shown.count:
         return ""
-    words = [f"{shown.count:,} values, the newest {shown.newest_count:,} in colour"]
+    points = readings.of(panel.readings[0]).points
+    of = (
+        f" of {points:,}" if points > 2 * shown.count else ""
+    )  # non-finite values are left out, which is told elsewhere
+    words = [f"{shown.count:,}{of} values, the newest {shown.newest_count:,} in colour"]
     if shown.beyond:
         words.append(f"{shown.beyond:,} beyond ±{REACH} drawn at the edge")
     return " · ".join(words)

@@ -35,7 +35,8 @@ def news(opened: OpenRun, cursor: Sequence[Shown], views: Mapping[int, View]) ->
     drawn, unavailable = panels(opened.run), opened.run.unavailable()
     sent = list(cursor)
     visible = [place for place in views if place < min(len(sent), len(drawn))]
-    for place, readings in zip(visible, opened.reader.read([drawn[place] for place in visible]), strict=True):
+    windows = [views[place].window for place in visible]
+    for place, readings in zip(visible, opened.reader.read([drawn[place] for place in visible], windows), strict=True):
         sent[place] = _follow_panel(changes, place, drawn[place], readings, sent[place], views[place], unavailable)
     sent += _add_panels(changes, opened, drawn, len(sent), unavailable)
     if sent != list(cursor):

@@ -2,31 +2,131 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cockpitlite.heat import Columns, grown, is_sound
 from cockpitlite.panel import Panel
-from cockpitlite.store import Event, Histogram, Run, Steps, Values
+from cockpitlite.store import Event, Histogram, Outline, Run, Steps, Values
+
+Window = tuple[float, float]
+
+
+APPENDED = 20_000  # points after which a series is outlined anew
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """How many values lie between the points of a series, how many of them are not finite, or at or below 0."""
+
+    points: int = 0
+    broken: int = 0
+    nonpositive: int = 0
 
 
 @dataclass(frozen=True)
 class Series:
-    """The steps ``[T]`` and values ``[T]`` of a reading; for one with layers, its total."""
+    """The steps ``[T]`` and values ``[T]`` of a reading; for one with layers, its total.
+
+    A long one has its extremes and its last points only: ``spans`` ``[T]`` tells how many steps a point stands for,
+    ``sample`` holds points taken regardless of their size, and ``hidden`` tells what is not here.
+    """
 
     steps: Steps
     values: Values
+    spans: Steps | None = None
+    sampled: Series | None = None
+    hidden: Hidden = Hidden()
 
     def __len__(self) -> int:
         return len(self.steps)
 
-    def since(self, step: int) -> Series:
-        """Return the points after ``step``."""
-        start = int(np.searchsorted(self.steps, step, "right"))
-        return Series(self.steps[start:], self.values[start:])
+    @property
+    def sample(self) -> Series:
+        """Points taken regardless of their size, as dense as they are known."""
+        return self if self.sampled is None else self.sampled
+
+    @property
+    def even(self) -> Values:
+        """Values from every part of the run in proportion, for a distribution."""
+        if self.sampled is None or self.spans is None:
+            return self.values
+        _, first = np.unique(self.sampled.steps // self.spans.max(), return_index=True)
+        return self.sampled.values[first]
+
+    @property
+    def points(self) -> int:
+        """How many values it stands for."""
+        return len(self) + self.hidden.points
+
+    @property
+    def broken(self) -> int:
+        """How many of these are not finite."""
+        return int(np.sum(~np.isfinite(self.values))) + self.hidden.broken
+
+    @property
+    def nonpositive(self) -> int:
+        """How many of these are at or below 0."""
+        return int(np.sum(self.values <= 0)) + self.hidden.nonpositive
+
+    @classmethod
+    def of(cls, outline: Outline) -> Series:
+        """Return an outline as a series."""
+        bare = cls(outline.steps, outline.values)
+        if len(bare) == outline.points:
+            return bare
+        hidden = Hidden(
+            outline.points - len(bare), outline.broken - bare.broken, outline.nonpositive - bare.nonpositive
+        )
+        return replace(
+            bare, spans=outline.spans, sampled=cls(outline.sample_steps, outline.sample_values), hidden=hidden
+        )
+
+    def grown(self, steps: Steps, values: Values) -> Series:
+        """Return the series with new points in place of its last one, which is the first of them."""
+
+        def longer(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
+            return np.concatenate([old[:-1], new])
+
+        return Series(
+            longer(self.steps, steps),
+            longer(self.values, values),
+            None if self.spans is None else longer(self.spans, np.ones(len(steps), np.int64)),
+            None if self.sampled is None else self.sampled.grown(steps, values),
+            self.hidden,
+        )
+
+    def closer(self, window: tuple[int, int], outline: Outline) -> Series:
+        """Return the series with the outline of a window in place of the points there; what it counts stays."""
+        assert self.spans is not None and self.sampled is not None
+        before, after = np.searchsorted(self.steps, window)
+
+        def inside(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
+            return np.concatenate([old[:before], new, old[after:]])
+
+        found = Series(
+            inside(self.steps, outline.steps),
+            inside(self.values, outline.values),
+            inside(self.spans, outline.spans),
+            self.sampled._with(window, outline.sample_steps, outline.sample_values),
+        )
+        hidden = Hidden(self.points - len(found), self.broken - found.broken, self.nonpositive - found.nonpositive)
+        return replace(found, hidden=hidden)
+
+    def _with(self, window: tuple[int, int], steps: Steps, values: Values) -> Series:
+        before, after = np.searchsorted(self.steps, window)
+        return Series(
+            np.concatenate([self.steps[:before], steps, self.steps[after:]]),
+            np.concatenate([self.values[:before], values, self.values[after:]]),
+        )
 
 
 @dataclass(frozen=True)
@@ -79,18 +179,21 @@ class RunReader:
         self._series: dict[str, Series] = {}
         self._layers: dict[str, Layers] = {}
         self._columns: dict[str, Columns] = {}
+        self._closer: dict[str, tuple[tuple[int, int], Outline]] = {}
+        self._appended: Counter[str] = Counter()
         self._resumes = 0
 
-    def read(self, panels: Sequence[Panel]) -> list[Readings]:
-        """Return what each of the panels draws now."""
+    def read(self, panels: Sequence[Panel], windows: Sequence[Window | None] = ()) -> list[Readings]:
+        """Return what each of the panels draws now; one that is zoomed to a window of steps has it in detail."""
         with self._lock:
             events = tuple(self.run.events())
             self._forget_at_resume(events)
             known = set(self.run.names())
-            return [self._readings(panel, known, events) for panel in panels]
+            zooms = itertools.zip_longest(panels, windows)
+            return [self._readings(panel, window, known, events) for panel, window in zooms]
 
-    def _readings(self, panel: Panel, known: set[str], events: tuple[Event, ...]) -> Readings:
-        series = {name: self._grown_series(name) for name in names_of(panel) if name in known}
+    def _readings(self, panel: Panel, window: Window | None, known: set[str], events: tuple[Event, ...]) -> Readings:
+        series = {name: self._zoomed(name, window) for name in names_of(panel) if name in known}
         name = panel.readings[0]
         if panel.kind in ("histogram", "joint") and name in known:
             columns = self._grown_columns(name) if panel.kind == "histogram" else NO_COLUMNS
@@ -104,26 +207,38 @@ class RunReader:
         """Read all again after a resume, which may have replaced steps that were read."""
         resumes = sum(event.kind == "resume" for event in events)
         if resumes != self._resumes:
-            self._series.clear()
-            self._layers.clear()
-            self._columns.clear()
+            for read in (self._series, self._layers, self._columns, self._closer, self._appended):
+                read.clear()
             self._resumes = resumes
 
     def _grown_series(self, name: str) -> Series:
         old = self._series.get(name, NO_SERIES)
-        if not len(old):
-            self._series[name] = Series(*self.run.series(name))
+        if not len(old) or self._appended[name] > APPENDED:
+            self._series[name], self._appended[name] = Series.of(self.run.outline(name)), 0
             return self._series[name]
         last = int(old.steps[-1])  # read once more: a second value for a step replaces the first
         steps, values = self.run.series(name, since=last)
-        grown = Series(np.concatenate([old.steps[:-1], steps]), np.concatenate([old.values[:-1], values]))
-        self._series[name] = grown
-        return grown
+        self._series[name] = old.grown(steps, values)
+        self._appended[name] += len(steps)
+        return self._series[name]
+
+    def _zoomed(self, name: str, window: Window | None) -> Series:
+        """Return a series with a window of it in detail where it is an outline."""
+        series = self._grown_series(name)
+        if series.spans is None or window is None:
+            return series
+        steps = max(0, math.floor(window[0])), math.ceil(window[1]) + 1
+        if self._closer.get(name, (None,))[0] != steps or steps[1] > int(series.steps[-1]):
+            self._closer[name] = steps, self.run.outline(name, steps)
+        return series.closer(*self._closer[name])
 
     def _grown_layers(self, name: str) -> Layers:
         old = self._layers.get(name, NO_LAYERS)
-        since = int(old.steps[-1]) + 1 if len(old.steps) else 0
-        steps, names, values = self.run.layers(name, since=since)
+        if not len(old.steps) or len(old.steps) > APPENDED:
+            steps, names, values = self.run.outlined_layers(name)
+            old = self._layers[name] = Layers(steps, tuple(names), values)
+            return old
+        steps, names, values = self.run.layers(name, since=int(old.steps[-1]) + 1)
         new = Layers(steps, tuple(names), values)
         if len(new.steps):
             self._layers[name] = _joined(old, new)

@@ -10,8 +10,8 @@ import numpy as np
 from dash import Patch
 
 from cockpitlite.dashboard import figures, gauge, heatmaps
-from cockpitlite.dashboard.figures import Curve, Window
-from cockpitlite.dashboard.readings import Readings
+from cockpitlite.dashboard.figures import Curve
+from cockpitlite.dashboard.readings import Readings, Window
 from cockpitlite.panel import Panel
 
 WIDER = 1.5  # a chart that has become wider by this factor gets more points

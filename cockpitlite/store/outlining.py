@@ -9,7 +9,7 @@ import numpy as np
 
 from cockpitlite.store import pyramid
 from cockpitlite.store.contents import Steps, Values
-from cockpitlite.store.pyramid import LEAST_ROWS, STRETCHES, SUMMARY, Outline, Summaries
+from cockpitlite.store.pyramid import LEAST_ROWS, STRETCHES, SUMMARY, Rows, Stretches, Summaries
 
 WHOLE = 2**31 - 1  # bytes, the most that SQLite counts to
 Place = tuple[int, int]  # a key and the first step of a stretch
@@ -91,26 +91,22 @@ class Summarist:
 
 def outlines(
     db: sqlite3.Connection, key: int, offset: int, width: int, start: int, stop: int
-) -> Iterator[tuple[Steps, Steps, Summaries] | tuple[Steps, Values]]:
-    """Yield what is known of ``width`` numbers of a key's rows, from the ``offset``-th on, in a range of steps.
-
-    Either summaries, as the starts ``[B]``, the counts of rows ``[B]`` and the records ``[B, W]``, or rows as they are,
-    steps ``[T]`` and values ``[T, W]``.
-    """
+) -> Iterator[Rows | Stretches]:
+    """Yield what is known of ``width`` numbers of a key's rows, from the ``offset``-th on, in a range of steps."""
     yield from _descend(db, key, _level(db, key, start, stop), offset, width, start, stop)
 
 
 def _descend(
     db: sqlite3.Connection, key: int, level: int, offset: int, width: int, start: int, stop: int
-) -> Iterator[tuple[Steps, Steps, Summaries] | tuple[Steps, Values]]:
+) -> Iterator[Rows | Stretches]:
     if level < 0:
         steps, values = rows_between(db, key, start, stop, offset, width)
         if len(steps):
-            yield steps, values
+            yield Rows(steps, values)
         return
     starts, rows, found = summaries(db, key, level, start, stop, offset, width)
     if len(starts):
-        yield starts, rows, found
+        yield Stretches(STRETCHES[level], starts, rows, found)
     for gap in pyramid.uncovered(start, stop, starts, level):
         yield from _descend(db, key, level - 1, offset, width, *gap)
 
@@ -160,25 +156,6 @@ def rows_between(
         return steps, values[:, None]
     numbers = np.frombuffer(b"".join(row[1] for row in rows), "<f8")
     return steps, numbers.reshape(len(rows), -1) if len(rows) else numbers.reshape(0, width or 0)
-
-
-def as_outline(found: tuple[Steps, Steps, Summaries] | tuple[Steps, Values]) -> Outline:
-    """Return what was found of one number as an outline."""
-    if len(found) == 3:
-        starts, rows, records = found
-        return pyramid.outline_of_stretches(starts, rows, records[:, 0])
-    steps, values = found
-    return pyramid.outline_of_points(steps, values[:, 0])
-
-
-def as_rows(found: tuple[Steps, Steps, Summaries] | tuple[Steps, Values]) -> tuple[Steps, Values]:
-    """Return what was found of several numbers as rows: of a stretch their least values, and then their greatest."""
-    if len(found) == 2:
-        return found
-    starts, rows, records = found
-    places = np.stack([starts, starts + np.maximum(rows // 2, 1)], axis=1).reshape(-1)
-    both = np.stack([records["low"], records["high"]], axis=1)
-    return places, both.reshape(len(places), -1)
 
 
 def _table(key: int) -> tuple[str, str, int]:

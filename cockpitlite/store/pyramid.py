@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,16 +80,66 @@ def merged(start: int, starts: Sequence[int], parts: Sequence[Summaries]) -> Sum
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Rows as they are: their steps ``[T]`` and values ``[T, W]``."""
+
+    steps: Steps
+    values: Values
+
+    @property
+    def outline(self) -> Outline:
+        """The first number's outline: all of its points."""
+        values = self.values[:, 0]
+        ones = np.ones(len(values), np.int64)
+        with np.errstate(invalid="ignore"):
+            nonpositive = int(np.sum(values <= 0))
+        broken = int(np.sum(~np.isfinite(values)))
+        return Outline(self.steps, values, ones, self.steps, values, len(values), broken, nonpositive)
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Summaries ``[B, W]`` of stretches of ``stretch`` steps, with their first steps and counts of rows ``[B]``."""
+
+    stretch: int
+    starts: Steps
+    rows: Steps
+    records: Summaries
+
+    @property
+    def outline(self) -> Outline:
+        """The first number's outline."""
+        starts, found = self.starts, self.records[:, 0]
+        alive, broken = ~np.isnan(found["low"]), found["broken"] > 0
+        steps = [starts[alive] + found["low_at"][alive], starts[alive] + found["high_at"][alive]]
+        steps.append(starts[broken] + found["broken_at"][broken])
+        values = [found["low"][alive], found["high"][alive], np.full(int(broken.sum()), np.nan)]
+        kept, (kept_values,) = ordered(np.concatenate(steps), np.concatenate(values))
+        counts = int(self.rows.sum()), int(found["broken"].sum()), int(found["nonpositive"].sum())
+        spans = np.full(len(kept), self.stretch, np.int64)
+        return Outline(kept, kept_values, spans, starts + found["first_at"], found["first"].copy(), *counts)
+
+    @property
+    def extremes(self) -> Rows:
+        """All numbers' extremes, two rows for each stretch: the least values, and then the greatest."""
+        places = np.stack([self.starts, self.starts + np.maximum(self.rows // 2, 1)], axis=1).reshape(-1)
+        both = np.stack([self.records["low"], self.records["high"]], axis=1)
+        return Rows(places, both.reshape(len(places), -1))
+
+
+@dataclass(frozen=True)
 class Outline:
     """A series by the points that matter: ``steps`` and ``values`` hold the extremes, and NaN where one was not finite.
 
-    ``sample_steps`` and ``sample_values`` are points taken regardless of their size, as many as there are stretches.
-    Where the series is short, both are all of it. ``points`` counts what it stands for, ``broken`` the values that are
-    not finite, ``nonpositive`` those at or below 0.
+    ``spans`` tells for each point how many steps it stands for, 1 where every value is kept. ``sample_steps`` and
+    ``sample_values`` are points taken regardless of their size, as many as there are stretches. Of a short series all
+    of these are all of it. ``points`` counts what it stands for, ``broken`` the values that are not finite,
+    ``nonpositive`` those at or below 0.
     """
 
     steps: Steps
     values: Values
+    spans: Steps
     sample_steps: Steps
     sample_values: Values
     points: int
@@ -96,42 +147,26 @@ class Outline:
     nonpositive: int
 
 
-def outline_of_points(steps: Steps, values: Values) -> Outline:
-    """Return the outline of points that are all kept."""
-    broken = int(np.sum(~np.isfinite(values)))
-    with np.errstate(invalid="ignore"):
-        nonpositive = int(np.sum(values <= 0))
-    return Outline(steps, values, steps, values, len(steps), broken, nonpositive)
-
-
-def outline_of_stretches(starts: Steps, rows: Steps, found: Summaries) -> Outline:
-    """Return the outline of one number's summaries ``[B]``, of ``rows`` rows each."""
-    alive, broken = ~np.isnan(found["low"]), found["broken"] > 0
-    steps = [starts[alive] + found["low_at"][alive], starts[alive] + found["high_at"][alive]]
-    steps.append(starts[broken] + found["broken_at"][broken])
-    values = [found["low"][alive], found["high"][alive], np.full(int(broken.sum()), np.nan)]
-    sample = starts + found["first_at"]
-    count, nonpositive = int(found["broken"].sum()), int(found["nonpositive"].sum())
-    together = np.concatenate(steps), np.concatenate(values)
-    return Outline(*ordered(*together), sample, found["first"].copy(), int(rows.sum()), count, nonpositive)
-
-
 def joined(parts: Sequence[Outline]) -> Outline:
     """Return the outline of a series from those of its parts, whose steps may lie between each other's."""
     if len(parts) == 1:
         return parts[0]
-    steps, values = (np.concatenate([getattr(part, name) for part in parts]) for name in ("steps", "values"))
-    samples = ordered(
-        np.concatenate([part.sample_steps for part in parts]), np.concatenate([part.sample_values for part in parts])
+
+    def together(name: str) -> NDArray[np.generic]:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    steps, (values, spans) = ordered(together("steps"), together("values"), together("spans"))
+    sample_steps, (sample_values,) = ordered(together("sample_steps"), together("sample_values"))
+    points, broken, nonpositive = (
+        sum(getattr(part, name) for part in parts) for name in ("points", "broken", "nonpositive")
     )
-    counts = (sum(getattr(part, name) for part in parts) for name in ("points", "broken", "nonpositive"))
-    return Outline(*ordered(steps, values), *samples, *counts)
+    return Outline(steps, values, spans, sample_steps, sample_values, points, broken, nonpositive)
 
 
-def ordered(steps: Steps, values: Values) -> tuple[Steps, Values]:
+def ordered(steps: Any, *columns: Any) -> tuple[Steps, list[Any]]:
     """Return points in the order of their steps, the first of those that share one."""
     found, first = np.unique(steps, return_index=True)
-    return found.astype(np.int64), values[first]
+    return found.astype(np.int64), [column[first] for column in columns]
 
 
 def uncovered(start: int, stop: int, starts: Steps, level: int) -> list[tuple[int, int]]:

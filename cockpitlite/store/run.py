@@ -21,8 +21,8 @@ from cockpitlite.panel import Panel
 from cockpitlite.store.connection import reading
 from cockpitlite.store.contents import LIVE_SECONDS, SUFFIX, Event, Histogram, RunFileError, Steps, Values
 from cockpitlite.store.counts import unpacked
-from cockpitlite.store.outlining import as_outline, as_rows, outlines
-from cockpitlite.store.pyramid import Outline, joined, outline_of_points
+from cockpitlite.store.outlining import outlines
+from cockpitlite.store.pyramid import Outline, Rows, joined
 from cockpitlite.store.schema import LAYER_ID, last_step
 
 ROWS = 1000  # histograms that are read at once
@@ -130,12 +130,13 @@ class Run:
             key = self._key(db, name)
             start, stop = window or (0, (last_step(db) or 0) + 1)
             places = [(slot.frame, slot.offset) for slot in self._slots(db) if slot.name == key]
-            found = [
-                as_outline(part)
-                for place, offset in [*places, (-key, 0)]
-                for part in outlines(db, place, offset, 1, start, stop)
-            ]
-        return joined(found) if found else outline_of_points(np.empty(0, np.int64), np.empty(0))
+            with self._undamaged():
+                found = [
+                    part.outline
+                    for place, offset in [*places, (-key, 0)]
+                    for part in outlines(db, place, offset, 1, start, stop)
+                ]
+        return joined(found or [Rows(np.empty(0, np.int64), np.empty((0, 1))).outline])
 
     def outlined_layers(self, name: str, window: tuple[int, int] | None = None) -> tuple[Steps, list[str], Values]:
         """Return what :meth:`layers` does, of a long run by the extremes of each layer in each stretch of steps.
@@ -146,10 +147,21 @@ class Run:
             key = self._key(db, name)
             start, stop = window or (0, (last_step(db) or 0) + 1)
             parts = [part for part in self._alone(db, key, start, None) if part[1][0] < stop]
-            for slot in (slot for slot in self._slots(db) if slot.name == key and slot.layers is not None):
-                found = outlines(db, slot.frame, slot.offset + 1, slot.width - 1, start, stop)
-                parts += [(slot.layers, *as_rows(part)) for part in found]
+            for slot in self._slots(db):
+                if slot.name == key and (layers := slot.layers) is not None:
+                    with self._undamaged():
+                        found = outlines(db, slot.frame, slot.offset + 1, slot.width - 1, start, stop)
+                        rows = [part if isinstance(part, Rows) else part.extremes for part in found]
+                    parts += [(layers, part.steps, part.values) for part in rows]
             return _laid_out(parts, _layouts(db))
+
+    @contextlib.contextmanager
+    def _undamaged(self) -> Iterator[None]:
+        """Say which file it is where numbers of it cannot be read."""
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            raise RunFileError(f"the run file {self.path} has damaged numbers: {error}") from error
 
     def _alone(self, db: sqlite3.Connection, key: int, start: int, most: int | None) -> list[_Part]:
         """Return the values per layer that have rows of their own."""
