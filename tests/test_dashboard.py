@@ -24,6 +24,7 @@ from synthetic_runs import FULL_PANELS, HISTOGRAM, JOINT, NONFINITE_STEP, PANELS
 import cockpitlite.diagnosis
 from cockpitlite import heat
 from cockpitlite.dashboard import access, create_app, figures, gauge, heatmaps, layout, live, reduce, updates
+from cockpitlite.dashboard.findings import findings
 from cockpitlite.dashboard.readings import Layers, Readings, RunReader, Series
 from cockpitlite.dashboard.runs import Runs, check, panels
 from cockpitlite.dashboard.text import number, plain, shortened
@@ -953,20 +954,20 @@ TOO_LARGE = Finding(
 
 
 def test_the_verdict_is_the_first_finding():
-    said = verdict([TOO_LARGE, dataclasses.replace(TOO_LARGE, title="second")])
+    said = verdict([TOO_LARGE, dataclasses.replace(TOO_LARGE, title="second")], 2)
     assert (said.light, said.sentence, said.remedy) == ("error", TOO_LARGE.title, TOO_LARGE.suggestion)
-    assert verdict([]).light == "good"
-    assert verdict([dataclasses.replace(TOO_LARGE, severity="info")]).light == "good"
+    assert verdict([], 24).light == "good"
+    assert verdict([dataclasses.replace(TOO_LARGE, severity="info")], 24).light == "good"
     assert not_judged("why").light == "unknown"
 
 
 @pytest.mark.parametrize(("severity", "word"), [("error", "Error"), ("warning", "Warning"), ("info", "Note")])
 def test_a_finding_is_shown_with_icon_word_confidence_and_evidence(severity, word):
-    [shown] = layout.findings([dataclasses.replace(TOO_LARGE, severity=severity)], [LOSS])
+    [shown] = findings([dataclasses.replace(TOO_LARGE, severity=severity)], [], [LOSS])
     said = words_of(shown)
     for expected in (word, "97% sure", "The loss rose.", "Divide it by 10.", "steps 0 to 39 (40 of them)", "30 more"):
         assert expected in said
-    assert "#panel-0" in as_json(shown)
+    assert '"data-shown-by": "0"' in as_json(shown)
     assert severity in shown.className
 
 
@@ -999,9 +1000,10 @@ def test_a_rule_that_fails_is_told_and_not_hidden(tmp_path, monkeypatch):
 def test_the_findings_of_a_run_can_be_shown(kind, tmp_path):
     write_run(tmp_path / "run.cockpit", kind, steps=NONFINITE_STEP + 30)
     opened = Runs(tmp_path).open("run.cockpit")
-    found = Judge().findings(opened)
-    assert verdict(found).sentence
-    assert "<" not in words_of(layout.findings(found, panels(opened.run)))
+    judge = Judge()
+    found = judge.findings(opened)
+    assert verdict(found, opened.run.last_step).sentence
+    assert "<" not in words_of(findings(found, judge.cleared(opened), panels(opened.run)))
 
 
 # The app ----------------------------------------------------------------------------------------------------------

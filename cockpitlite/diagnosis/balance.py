@@ -46,7 +46,7 @@ def layers_out_of_balance(readings: Readings) -> Finding | None:
             f"Step over weight norm, in the middle of the last {len(steps)} tracked steps: {number(middle[fast])} in "
             f"{layers[fast]}, {number(middle[slow])} in {layers[slow]}; 0.004 to 0.08 is usual."
         ),
-        evidence=(Evidence.of("update_ratio", steps, ratios[:, fast]),),
+        evidence=tuple(Evidence.of("update_ratio", steps, ratios[:, one], layers[one]) for one in (fast, slow)),
         suggestion="Give these layers a learning rate of their own, or look at how their weights start.",
         since=_since(readings, layers[fast], layers[slow], bool(rewritten)),
     )

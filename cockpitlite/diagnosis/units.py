@@ -66,7 +66,7 @@ def saturated_units(readings: Readings) -> Finding | None:
             f"the range of its sigmoid or tanh, where the slope is nearly 0: hardly any gradient gets through. "
             f"{'It was so from the start.' if from_start else ''}{_after_blow_up(readings, since)}"
         ).strip(),
-        evidence=(Evidence.of("saturated_units", steps, values[:, bad[0]]),),
+        evidence=(Evidence.of("saturated_units", steps, values[:, bad[0]], names[0]),),
         suggestion=(
             "Start with smaller weights (Xavier initialisation), standardise the inputs, or put a norm before the "
             "nonlinearity. Judge the learning rate only after that."
@@ -102,7 +102,7 @@ def _dead(readings: Readings, reading: str, steps: Steps, layers: list[str], val
             f"{_dead_story(reading, worst, len(steps))} Such units get no gradient and do not come back by themselves. "
             f"Healthy nets had at most 13 %.{_after_blow_up(readings, since)}"
         ),
-        evidence=(Evidence.of(reading, steps, values[:, bad[0]]),),
+        evidence=(Evidence.of(reading, steps, values[:, bad[0]], names[0]),),
         suggestion=_revive(readings, since),
         since=since,
     )
