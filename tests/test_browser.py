@@ -252,7 +252,7 @@ def test_marked_evidence_survives_updates_and_a_double_click_ends_it(browser, tm
     with contextlib.ExitStack() as stack:
         stack.enter_context(trainer(tmp_path / "live.cockpit", 40, 60, "--kind", "large"))
         server = stack.enter_context(page_server(tmp_path, wait=True))
-        seen = stack.enter_context(visit(browser, server.url))
+        seen = stack.enter_context(visit(browser, server.url, reduced_motion="reduce"))
         seen.until_charts()
         seen.page.locator(".finding.error > summary").first.click()
         seen.page.locator(".finding.error .show").first.click()
@@ -260,11 +260,10 @@ def test_marked_evidence_survives_updates_and_a_double_click_ends_it(browser, tm
         state = f"[{RANGE}, {MARKS}]"
         before = seen.chart("Loss", state)
         seen.until(IN_VIEW)
-        scrolled = seen.page.evaluate("window.scrollY")
         for _ in range(4):
             seen.until_growth("Loss")
         assert seen.chart("Loss", state) == before
-        assert seen.page.evaluate("window.scrollY") == scrolled
+        assert seen.page.evaluate(IN_VIEW)
         seen.page.locator("[data-marked] .nsewdrag").first.dblclick()
         seen.until_chart("Loss", f"{MARKS}.length === 0 && {RANGE}[1] >= {LAST}")
         seen.until("!document.querySelector('[data-marked]')")

@@ -129,9 +129,9 @@ def look_back(readings: Readings, seconds: float = math.inf) -> tuple[list[Findi
     known = readings.shared(History, History)
     steps = [step for step in occasions(readings) if step > known.step]
     for step in [step for step in steps if step <= readings.now - LATE]:
+        known.advance(step, judge(readings.at(step)).findings)
         if time.monotonic() > end:
             return known.cleared, False
-        known.advance(step, judge(readings.at(step)).findings)
     latest = known.copy()
     for step in [step for step in steps if step > readings.now - LATE]:
         latest.advance(step, judge(readings.at(step)).findings)
