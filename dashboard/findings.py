@@ -35,7 +35,7 @@ def findings(standing: Sequence[Finding], cleared: Sequence[Finding], panels: Se
         words = f"{len(cleared):,} earlier {'finding' if len(cleared) == 1 else 'findings'}, cleared since"
         summary = html.Summary([html.Span("✓", className="icon", **attributes(aria_hidden="true")), html.Span(words)])
         body = html.Div(listed(cleared), className="past")
-        shown.append(html.Details([summary, body], key="cleared", className="cleared"))
+        shown.append(html.Details([summary, body], className="cleared", **attributes(data_key="cleared")))
     return shown
 
 
@@ -53,7 +53,9 @@ def _finding(finding: Finding, places: Mapping[str, int], panels: Sequence[Panel
         body.append(html.P([html.Strong("Try: "), finding.suggestion], className="suggestion"))
     key = finding.code if finding.until is None else f"{finding.code} {finding.since}"
     body += [_evidence(evidence, f"{key} {place}", places, panels) for place, evidence in enumerate(finding.evidence)]
-    return html.Details([summary, html.Div(body, className="body")], key=key, className=f"finding {finding.severity}")
+    return html.Details(
+        [summary, html.Div(body, className="body")], className=f"finding {finding.severity}", **attributes(data_key=key)
+    )
 
 
 def _time(finding: Finding) -> str:
@@ -63,7 +65,7 @@ def _time(finding: Finding) -> str:
 
 
 def _evidence(evidence: Evidence, key: str, places: Mapping[str, int], panels: Sequence[Panel]) -> Component:
-    words = [html.Code(evidence.what), f" at {steps_phrase(evidence.steps)}"]
+    words: list[Component | str] = [html.Code(evidence.what), f" at {steps_phrase(evidence.steps)}"]
     place = places.get(evidence.reading)
     head: Component = html.P(words) if place is None else _link(evidence, words, key, place, panels[place])
     points = list(zip(evidence.steps, evidence.values, strict=False))

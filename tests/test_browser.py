@@ -260,9 +260,12 @@ def test_marked_evidence_survives_updates_and_a_double_click_ends_it(browser, tm
         state = f"[{RANGE}, {MARKS}]"
         before = seen.chart("Loss", state)
         seen.until(IN_VIEW)
+        said = seen.page.locator(".finding.error .body > p").first.inner_text()
         for _ in range(4):
             seen.until_growth("Loss")
         assert seen.chart("Loss", state) == before
+        seen.until(f"document.querySelector('.finding.error .body > p').textContent !== {json.dumps(said)}")
+        assert seen.page.locator(".finding.error .show").is_visible()  # drawn anew, and still open
         assert seen.page.evaluate(IN_VIEW)
         seen.page.locator("[data-marked] .nsewdrag").first.dblclick()
         seen.until_chart("Loss", f"{MARKS}.length === 0 && {RANGE}[1] >= {LAST}")

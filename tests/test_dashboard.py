@@ -1012,7 +1012,7 @@ def test_findings_that_have_cleared_are_folded_away():
     assert "2 earlier findings" in words_of(past.children[0])
     assert "From step 3; cleared by step 9." in words_of(past)
     standing, past = findings([TOO_LARGE], [gone], [LOSS])
-    keys = [part.key for part in parts_of([standing, past]) if isinstance(part, html.Details)]
+    keys = [getattr(part, "data-key") for part in parts_of([standing, past]) if isinstance(part, html.Details)]
     assert len(set(keys)) == len(keys) == 3
 
 

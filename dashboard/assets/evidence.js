@@ -69,13 +69,16 @@
       }
     });
     chart.on("plotly_doubleclick", function () {
-      if (shown && shown.chart === chart) {
-        clear(null);
-      }
+      window.setTimeout(function () {
+        if (shown && shown.chart === chart) {
+          clear([zoomOf(chart.layout.xaxis), zoomOf(chart.layout.yaxis)]); // as the double click has left it
+        }
+      }, 0);
     });
   }
 
-  /* Take the marks away; where a zoom is given, as [range of steps, range of values], also go back to that. */
+  /* Take the marks away and go to a zoom: [range of steps, range of values], null for all of them. Both at once, or
+     the chart would look for the extremes of marks that are no longer there. */
   function clear(zoom) {
     const last = shown;
     shown = null;
@@ -85,10 +88,7 @@
     delete last.card.dataset.marked;
     if (last.chart && document.contains(last.chart)) {
       const change = { shapes: others(last.chart) };
-      if (zoom) {
-        Object.assign(change, rangeOf("xaxis", zoom[0]), rangeOf("yaxis", zoom[1]));
-      }
-      window.Plotly.relayout(last.chart, change);
+      window.Plotly.relayout(last.chart, Object.assign(change, rangeOf("xaxis", zoom[0]), rangeOf("yaxis", zoom[1])));
     }
   }
 
