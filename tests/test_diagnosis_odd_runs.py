@@ -245,10 +245,14 @@ def test_a_loss_that_was_never_a_number_is_the_fault(tmp_path, capsys):
     assert "in range" not in said(capsys, "diagnose", path)[1]
 
 
-def test_an_optimizer_that_never_stepped_has_no_verdict(tmp_path, capsys):
+def test_of_an_optimizer_that_never_stepped_nothing_good_is_said(tmp_path, capsys):
     path = made(that_never_stepped, tmp_path)
-    assert EARLY in said(capsys, "diagnose", path)[1]
-    assert "no step" in unjudged(path)["R4"]
+    assert load(path).last_step is None
+    main(["diagnose", str(path)])
+    out = capsys.readouterr().out
+    assert QUIET not in out and "in range" not in out
+    assert "R4" in unjudged(path)
+    assert "✓" not in page(path)[0]
 
 
 def test_a_resumed_run_is_judged_as_one(tmp_path):

@@ -213,9 +213,9 @@ def _odd_weights(readings: Readings) -> Finding | None:
         confidence=0.7,
         title=f"The initial weights are too {'large' if large else 'small'}",
         explanation=(
-            f"In the middle of {len(gains)} weight matrices the "
-            f"standard deviation times the fourth root of the layer's parameter count is {number(typical)}; the usual "
-            f"initialisations have 0.2 to 2. {worst} has a standard deviation of {number(std)}."
+            f"The standard deviation of the weights times the fourth root of the layer's parameter count is "
+            f"{number(typical)} (median of {len(gains)} weight matrices); the usual initialisations have 0.2 to 2. "
+            f"{worst} has a standard deviation of {number(std)}."
         ),
         evidence=(Evidence.of("weight_std", steps, stds[:, layers.index(worst)], worst),),
         suggestion="Use the layers' default initialisation, or Kaiming (ReLU) or Xavier (tanh), and judge again.",
