@@ -62,7 +62,7 @@ def saturated_units(readings: Readings) -> Finding | None:
         confidence=0.8 if hidden else 0.5,
         title=f"{percent(low[bad[0]])} of the units of layer {names[0]} are saturated" + _others(names, "layer"),
         explanation=(
-            f"On each of the last {len(steps)} tracked batches, at least {percent(low[bad[0]])} of its outputs stood "
+            f"On each of the last {len(steps)} tracked batches, {_at_least(low[bad[0]])} of its outputs stood "
             "at an end of the range of its sigmoid or tanh, where the slope is nearly 0: hardly any gradient gets "
             "through. "
             f"{'It was so from the start.' if from_start else ''}{_after_blow_up(readings, since)}"
@@ -109,6 +109,10 @@ def _dead(readings: Readings, reading: str, steps: Steps, layers: list[str], val
     )
 
 
+def _at_least(share: float) -> str:
+    return "all" if share >= 1 else f"at least {percent(share)}"
+
+
 def _dead_title(reading: str, share: float, names: list[str]) -> str:
     if reading == "dead_units":
         return f"{percent(share)} of the units of layer {names[0]} are dead" + _others(names, "layer")
@@ -117,12 +121,9 @@ def _dead_title(reading: str, share: float, names: list[str]) -> str:
 
 def _dead_story(reading: str, share: float, count: int) -> str:
     if reading == "dead_units":
-        return (
-            f"On each of the last {count} tracked batches, at least {percent(share)} of its units were 0 for every "
-            "sample."
-        )
+        return f"On each of the last {count} tracked batches, {_at_least(share)} of its units were 0 for every sample."
     return (
-        f"On each of the last {count} tracked batches, at least {percent(share)} of its gradient was exactly 0, as it "
+        f"On each of the last {count} tracked batches, {_at_least(share)} of its gradient was exactly 0, as it "
         "is where units are dead."
     )
 
