@@ -213,7 +213,7 @@ def _add_diagnose(parser: argparse.ArgumentParser) -> None:
 def _diagnose(arguments: argparse.Namespace) -> int:
     run = _load(arguments.file)
     from cockpitlite.diagnosis import diagnose, unjudged
-    from cockpitlite.diagnosis.words import QUIET, describe
+    from cockpitlite.diagnosis.words import describe, quiet
 
     findings = diagnose(run, history=arguments.history)
     if arguments.json:
@@ -223,7 +223,8 @@ def _diagnose(arguments: argparse.Namespace) -> int:
 
         _say(json.dumps([plain(finding.to_dict()) for finding in findings], indent=2, allow_nan=False))
     else:
-        parts = [describe(finding) for finding in findings] or [QUIET]
+        last = run.last_step
+        parts = [describe(finding) for finding in findings] or [quiet(0 if last is None else last + 1)]
         _say(_harmless("\n\n".join(parts + _unjudged(unjudged(run)))))
     return FAULT if any(finding.severity == "error" and finding.until is None for finding in findings) else 0
 

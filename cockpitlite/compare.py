@@ -46,7 +46,7 @@ class Glance:
     @property
     def verdict(self) -> str:
         """The most likely root cause in one sentence."""
-        return plain_text(verdict(self.findings))
+        return plain_text(verdict(self.findings, self.steps))
 
     @property
     def severity(self) -> Severity:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_update
+from dash.development.base_component import Component
 
 from cockpitlite.dashboard import layout, live
+from cockpitlite.dashboard.findings import findings
 from cockpitlite.dashboard.runs import UNREADABLE, Runs, panels
 from cockpitlite.dashboard.updates import Shown
 from cockpitlite.dashboard.verdict import DiagnosisError, Judge, Verdict, not_judged, verdict
-from cockpitlite.diagnosis.finding import Finding
-from cockpitlite.panel import Panel
 
 PROPERTIES = {"chart": "figure", "gauge": "figure", "cursor": "data"}  # the other parts change their children
 FRAME = ("notice", "state", "step", "reopen")
@@ -161,24 +161,24 @@ def _register_diagnosis(app: Dash, runs: Runs, judge: Judge) -> None:
     )
     def diagnose(_: Any, key: str | None, before: str | None) -> tuple[Any, Any, Any, Any]:
         """Say what is wrong with the run; nothing changes on the page while that is the same."""
-        said, found, drawn = _judged(app, runs, judge, key)
-        now = repr((key, said, found))
+        said, listed = _judged(app, runs, judge, key)
+        now = repr((key, said, listed))
         if now == before:
             return no_update, no_update, no_update, no_update
         title = " ".join(filter(None, (said.icon, said.sentence, f"– {key}" if key else "")))
-        listed = [] if said.light == "unknown" else layout.findings(found, drawn)
         return layout.verdict(said), listed, title, now
 
 
-def _judged(app: Dash, runs: Runs, judge: Judge, key: str | None) -> tuple[Verdict, list[Finding], list[Panel]]:
+def _judged(app: Dash, runs: Runs, judge: Judge, key: str | None) -> tuple[Verdict, list[Component]]:
+    """Return the verdict, and the findings as they are listed."""
     if key is None:
-        return not_judged("No run to judge yet."), [], []
+        return not_judged("No run to judge yet."), []
     try:
         opened = runs.open(key)
-        found = judge.findings(opened)
-        return verdict(found), found, panels(opened.run)
+        standing, cleared = judge.findings(opened), judge.cleared(opened)
+        return verdict(standing, opened.run.last_step), findings(standing, cleared, panels(opened.run))
     except DiagnosisError as error:
         app.logger.error("the diagnosis of %s failed", key, exc_info=error)
-        return not_judged(f"The diagnosis failed ({error})."), [], []
+        return not_judged(f"The diagnosis failed ({error})."), []
     except UNREADABLE:  # the tick says why
-        return not_judged("A run that cannot be read cannot be judged."), [], []
+        return not_judged("A run that cannot be read cannot be judged."), []

@@ -1,4 +1,4 @@
-"""The page's parts: the frame around every run, a run's board of panels, and its findings."""
+"""The page's parts: the frame around every run, a run's board of panels, and the verdict on it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,16 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from cockpitlite.dashboard import figures, gauge, heatmaps, updates
+from cockpitlite.dashboard.attributes import attributes
 from cockpitlite.dashboard.readings import Readings
 from cockpitlite.dashboard.runs import Entry, OpenRun
-from cockpitlite.dashboard.text import number, shortened, steps_phrase
-from cockpitlite.dashboard.verdict import ICONS, Verdict, not_judged
-from cockpitlite.diagnosis.finding import Evidence, Finding
+from cockpitlite.dashboard.text import number, shortened
+from cockpitlite.dashboard.verdict import Verdict, not_judged
 from cockpitlite.panel import GROUPS, Group, Panel
 from cockpitlite.store import RunFileError
 
 COLUMNS: tuple[Group, ...] = ("step size", "gradients", "curvature")
-EVIDENCE_POINTS = 10  # values of one piece of evidence that are written out
 GRAPH_CONFIG: Any = {"displayModeBar": False, "responsive": True, "doubleClick": "reset"}
-WORDS = {"info": "Note", "warning": "Warning", "error": "Error"}
-
-
-def attributes(**words: str) -> Any:
-    """Return attributes whose names have a hyphen, written with an underscore: ``aria_label`` is ``aria-label``."""
-    return {name.replace("_", "-"): word for name, word in words.items()}
 
 
 # The frame --------------------------------------------------------------------------------------------------------
@@ -270,6 +263,7 @@ def card(identity: str, index: int, panel: Panel, readings: Readings, unavailabl
         **attributes(data_panel=str(index), aria_labelledby=f"panel-{index}-title"),
         children=[
             html.Div(head, className="head"),
+            _marked(),
             html.Div(charts, className="charts"),
             html.Div(words(panel, readings, unavailable), id=part("words", index, identity), className="words"),
         ],
@@ -323,6 +317,12 @@ def words(
     return [html.Div([*found, said], className="empty" if empty else "")]
 
 
+def _marked() -> Component:
+    """Return what says which evidence a chart shows, and leads back from there; ``page.js`` fills and shows it."""
+    back = html.Button("Back to the finding", className="back", type="button")
+    return html.Div([html.Span(className="which"), back], className="marked")
+
+
 def _help(panel: Panel) -> Component:
     mark = html.Summary("?", **attributes(aria_label=f"What {panel.title} means"))
     return html.Details([mark, html.P(panel.help)], className="help")
@@ -334,7 +334,7 @@ def _graph(kind: str, index: int, identity: str, figure: Any) -> Component:
     return html.Div(graph, className=f"plot {kind}-plot", **attributes(aria_hidden="true"))
 
 
-# Findings ---------------------------------------------------------------------------------------------------------
+# The verdict ------------------------------------------------------------------------------------------------------
 
 
 def verdict(said: Verdict) -> Component:
@@ -345,56 +345,5 @@ def verdict(said: Verdict) -> Component:
         children=[
             html.Div(said.icon, className="light", **attributes(aria_hidden="true")),
             html.Div([html.P(said.word, className="word"), html.P(said.sentence, className="sentence"), *remedy]),
-        ],
-    )
-
-
-def findings(found: Sequence[Finding], panels: Sequence[Panel]) -> list[Component]:
-    """Return the findings as a list, most likely root cause first, each with its evidence behind a click."""
-    if not found:
-        return [html.P("None so far.", className="nothing")]
-    places = {name: index for index, panel in reversed(list(enumerate(panels))) for name in panel.readings}
-    return [_finding(finding, places) for finding in found]
-
-
-def _finding(finding: Finding, places: Mapping[str, int]) -> Component:
-    summary = html.Summary(
-        [
-            html.Span(ICONS[finding.severity], className="icon", **attributes(aria_hidden="true")),
-            html.Span(WORDS[finding.severity], className="severity"),
-            html.Span(finding.title, className="title"),
-            html.Span(f"{finding.confidence:.0%} sure", className="confidence"),
-        ]
-    )
-    since = (
-        f"Since step {finding.since:,}." if finding.until is None else f"Steps {finding.since:,} to {finding.until:,}."
-    )
-    body: list[Component] = [html.P(finding.explanation), html.P(since, className="since")]
-    if finding.suggestion:
-        body.append(html.P([html.Strong("Try: "), finding.suggestion], className="suggestion"))
-    body += [_evidence(evidence, places) for evidence in finding.evidence]
-    return html.Details(
-        [summary, html.Div(body, className="body")], key=finding.code, className=f"finding {finding.severity}"
-    )
-
-
-def _evidence(evidence: Evidence, places: Mapping[str, int]) -> Component:
-    place = places.get(evidence.reading)
-    name = html.Code(evidence.reading) if place is None else html.A(evidence.reading, href=f"#panel-{place}")
-    points = list(zip(evidence.steps, evidence.values, strict=False))
-    shown = points[:EVIDENCE_POINTS]
-    table = html.Table(
-        [
-            html.Tr([html.Th("step", scope="row"), *[html.Td(f"{step:,}") for step, _ in shown]]),
-            html.Tr([html.Th("value", scope="row"), *[html.Td(number(value)) for _, value in shown]]),
-        ]
-    )
-    left_out = len(points) - EVIDENCE_POINTS
-    return html.Div(
-        className="evidence",
-        children=[
-            html.P([name, f" at {steps_phrase(evidence.steps)}"]),
-            *([table] if shown else []),
-            *([html.P(f"and {left_out:,} more", className="since")] if left_out > 0 else []),
         ],
     )

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from cockpitlite.dashboard.runs import OpenRun
 from cockpitlite.diagnosis.finding import Finding
+from cockpitlite.diagnosis.thresholds import FIRST_VERDICT
+from cockpitlite.diagnosis.words import quiet
 
 Light = Literal["good", "info", "warning", "error", "unknown"]
+
+NO_RATE = "The learning rate could not be judged; the command “cockpitlite diagnose” says why."
+LOOKING_BACK = 0.2  # seconds of each judgement for what stood earlier in a long run
 
 ICONS: dict[Light, str] = {"good": "✓", "info": "i", "warning": "!", "error": "✕", "unknown": "…"}
 WORDS: dict[Light, str] = {
@@ -18,7 +23,7 @@ WORDS: dict[Light, str] = {
     "info": "Note",
     "warning": "Warning",
     "error": "Error",
-    "unknown": "Not judged",
+    "unknown": "No verdict",
 }
 
 
@@ -41,13 +46,17 @@ class Verdict:
         return WORDS[self.light]
 
 
-def verdict(findings: Sequence[Finding]) -> Verdict:
+def verdict(findings: Sequence[Finding], last_step: int | None) -> Verdict:
     """Return what the first finding says; findings come most likely root cause first.
 
-    Notes alone leave the light on "all well": they name nothing that must change.
+    Notes alone leave the light on "all well", once there are steps enough to tell: they name nothing that must change.
     """
+    steps = 0 if last_step is None else last_step + 1
+    noted = not findings or findings[0].severity == "info"
+    if noted and steps < FIRST_VERDICT:
+        return Verdict("unknown", quiet(steps))
     if not findings:
-        return Verdict("good", "No fault found so far.")
+        return Verdict("good", quiet(steps), NO_RATE)
     top = findings[0]
     light: Light = "good" if top.severity == "info" else top.severity
     return Verdict(light, top.title, top.suggestion)
@@ -62,12 +71,22 @@ class DiagnosisError(RuntimeError):
     """A rule failed; the message says how."""
 
 
+@dataclass
+class _Known:
+    """What was found out about a run when it stood like this; ``complete`` where that holds all that has cleared."""
+
+    stand: tuple[int | None, int]
+    standing: list[Finding]
+    cleared: list[Finding] = field(default_factory=list)
+    complete: bool = False
+
+
 class Judge:
     """Diagnoses runs, each one again only when it has grown; used by several requests at once."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: dict[str, tuple[tuple[int | None, int], list[Finding]]] = {}
+        self._lock = threading.Lock()  # one diagnosis at a time: the processor is the training's
+        self._known: dict[str, _Known] = {}
 
     def findings(self, opened: OpenRun) -> list[Finding]:
         """Return what is wrong with a run, most likely root cause first.
@@ -76,12 +95,23 @@ class Judge:
         lost or damaged.
         """
         stand = (opened.run.last_step, len(opened.run.events()))
-        with self._lock:  # one diagnosis at a time: the processor is the training's
+        with self._lock:
             known = self._known.get(opened.identity)
-            if known is None or known[0] != stand:
-                known = (stand, _diagnosed(opened))
+            if known is None or known.stand != stand:
+                known = _Known(stand, _diagnosed(opened), known.cleared if known else [])
                 self._known[opened.identity] = known
-        return known[1]
+        return known.standing
+
+    def cleared(self, opened: OpenRun) -> list[Finding]:
+        """Return what has cleared, as far as it is known yet: of a long run each call looks back a little further.
+
+        Raises DiagnosisError where a rule fails.
+        """
+        with self._lock:
+            known = self._known[opened.identity]
+            if not known.complete:
+                known.cleared, known.complete = _looked_back(opened)
+        return known.cleared
 
 
 def _diagnosed(opened: OpenRun) -> list[Finding]:
@@ -90,4 +120,13 @@ def _diagnosed(opened: OpenRun) -> list[Finding]:
 
         return list(diagnose(opened.run))
     except Exception as error:  # a rule at fault must not take the page down; the page says that it failed
+        raise DiagnosisError(f"{type(error).__name__}: {error}") from error
+
+
+def _looked_back(opened: OpenRun) -> tuple[list[Finding], bool]:
+    try:
+        from cockpitlite.diagnosis.engine import past  # see _diagnosed
+
+        return past(opened.run, LOOKING_BACK)
+    except Exception as error:
         raise DiagnosisError(f"{type(error).__name__}: {error}") from error

@@ -18,6 +18,7 @@ A finding is an error, a warning or a note. Rules are asked in the order of this
 explains is left out (*silenced by*; a mere note explains no fault), so that what stands first is the root cause. A rule
 keeps silent where the readings it needs were not recorded: `cockpitlite.diagnosis.unjudged(run)` says which and why.
 The numbers that decide, and where each comes from, stand in `cockpitlite/diagnosis/thresholds.py`.
+[Reading a finding](reading-a-finding.md) shows three of them, in the terminal and on the page.
 """
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from page_server import page_server
-from synthetic_runs import FULL_PANELS, NONFINITE_STEP, PANELS, SyntheticRun, write_run
+from synthetic_runs import FULL_PANELS, NONFINITE_STEP, PANELS, FullRun, SyntheticRun, write_run
 
 from cockpitlite.dashboard.figures import COLUMNS
 from cockpitlite.panel import Panel
@@ -201,6 +201,95 @@ def test_zoom_legend_and_scroll_survive_updates(browser, tmp_path):
         assert seen.chart("Norm test", "chart.layout.xaxis.range[1]") >= 900
         seen.page.locator(".card", has_text=title).locator(".nsewdrag").first.dblclick()
         seen.until_chart(title, "chart.layout.xaxis.range[0] <= 0 && chart.layout.xaxis.range[1] > 900")
+
+
+MARKS = "(chart.layout.shapes || []).filter((shape) => shape.name === 'evidence')"
+RANGE = "chart.layout.xaxis.range"
+WHOLE = "chart.layout.xaxis.autorange !== false"
+IN_VIEW = """(() => {
+    const box = document.querySelector("[data-marked] .chart-plot").getBoundingClientRect();
+    return box.top >= 0 && box.bottom <= window.innerHeight;
+})()"""
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
+def test_evidence_leads_to_its_chart_and_back_by_keyboard(browser, tmp_path, scheme, width):
+    write_run(tmp_path / "digits.cockpit", "small", steps=620)
+    own, other = "α on the step's own batch", "α on the next batch"
+    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 844}}
+    with page_server(tmp_path) as server, visit(browser, server.url, **options) as seen:
+        seen.until_charts()
+        seen.page.locator(".finding > summary").first.focus()
+        seen.page.keyboard.press("Enter")
+        links = seen.page.locator(".finding .show")
+        assert links.count() == 2
+        links.first.focus()
+        seen.page.keyboard.press("Enter")
+        seen.until_chart(own, f"{RANGE}[0] > 480 && {RANGE}[0] < 500 && {RANGE}[1] > 509 && {RANGE}[1] < 620")
+        seen.until(IN_VIEW)
+        assert seen.chart(own, f"{MARKS}.map((mark) => mark.type)") == ["rect"] + ["circle"] * 10
+        assert seen.chart(own, f"{MARKS}.slice(1).map((mark) => mark.xanchor)") == list(range(500, 510))
+        assert seen.chart(other, f"{WHOLE} && {MARKS}.length === 0")
+        marked = seen.page.locator("[data-marked]")
+        assert "alpha_same, steps 500 to 509" in marked.locator(".marked").inner_text()
+        background = seen.page.evaluate(
+            "getComputedStyle(document.querySelector('[data-marked] .back')).backgroundColor"
+        )
+        assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(28, 35, 45)"}[scheme]
+        seen.page.keyboard.press("Enter")  # what leads back has the focus
+        seen.until_chart(own, f"{WHOLE} && {MARKS}.length === 0")
+        assert marked.count() == 0
+        seen.until("document.activeElement === document.querySelector('.finding .show')")
+        links.last.click()
+        seen.until_chart(other, f"{MARKS}.length === 11")
+        links.first.click()  # one at a time
+        seen.until_chart(own, f"{MARKS}.length === 11")
+        seen.until_chart(other, f"{WHOLE} && {MARKS}.length === 0")
+        assert marked.count() == 1
+
+
+def test_marked_evidence_survives_updates_and_a_double_click_ends_it(browser, tmp_path):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(trainer(tmp_path / "live.cockpit", 40, 60, "--kind", "large"))
+        server = stack.enter_context(page_server(tmp_path, wait=True))
+        seen = stack.enter_context(visit(browser, server.url, reduced_motion="reduce"))
+        seen.until_charts()
+        seen.page.locator(".finding.error > summary").first.click()
+        seen.page.locator(".finding.error .show").first.click()
+        seen.until_chart("Loss", f"{MARKS}.length > 1")
+        state = f"[{RANGE}, {MARKS}]"
+        before = seen.chart("Loss", state)
+        seen.until(IN_VIEW)
+        said = seen.page.locator(".finding.error .body > p").first.inner_text()
+        for _ in range(4):
+            seen.until_growth("Loss")
+        assert seen.chart("Loss", state) == before
+        seen.until(f"document.querySelector('.finding.error .body > p').textContent !== {json.dumps(said)}")
+        assert seen.page.locator(".finding.error .show").is_visible()  # drawn anew, and still open
+        assert seen.page.evaluate(IN_VIEW)
+        seen.page.locator("[data-marked] .nsewdrag").first.dblclick()
+        seen.until_chart("Loss", f"{MARKS}.length === 0 && {RANGE}[1] >= {LAST}")
+        seen.until("!document.querySelector('[data-marked]')")
+        for _ in range(2):
+            seen.until_growth("Loss")
+        assert seen.chart("Loss", f"{MARKS}.length") == 0
+
+
+def test_evidence_of_one_layer_is_marked_at_its_values(browser, tmp_path):
+    run = FullRun(tmp_path / "digits.cockpit")
+    run.write(60)
+    for step in range(57, 60):
+        run.writer.layers("dead_units", step, ("conv1", "conv2", "fc1"), np.array([0.1, 0.97, 0.2]))
+    run.finish()
+    with page_server(tmp_path) as server, visit(browser, server.url) as seen:
+        seen.until_charts(len(FULL_PANELS))
+        finding = seen.page.locator(".finding", has_text="of layer conv2 are dead")
+        finding.locator("summary").click()
+        finding.locator(".show").click()
+        seen.until_chart("Dead units", f"{MARKS}.length === 4")
+        rings = seen.chart("Dead units", f"{MARKS}.slice(1).map((mark) => [mark.xanchor, mark.yanchor])")
+        assert rings == [[57, 0.97], [58, 0.97], [59, 0.97]]
+        assert "dead_units of layer conv2" in seen.page.locator("[data-marked] .which").inner_text()
 
 
 HEAT = "chart.data.find((trace) => trace.type === 'heatmap')"

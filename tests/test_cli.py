@@ -16,7 +16,7 @@ import cockpitlite
 from cockpitlite import cli
 from cockpitlite.compare import comparison, differing, glance, optimizer_words, settings
 from cockpitlite.diagnosis import diagnose, unjudged
-from cockpitlite.diagnosis.words import QUIET, describe
+from cockpitlite.diagnosis.words import QUIET, describe, quiet
 from cockpitlite.store import RunWriter, load
 
 WITHOUT_TORCH = (
@@ -84,7 +84,7 @@ def test_diagnose_says_that_it_found_nothing_and_what_it_could_not_look_for(caps
     assert reasons and not diagnose(load(writer.path))
     status, out, err = call(capsys, "diagnose", writer.path)
     assert (status, err) == (0, "")
-    assert out.startswith(f"{QUIET}\n\nNot judged:\n")
+    assert out.startswith(f"{quiet(1)}\n\nNot judged:\n")
     assert {line.split(": ", 1)[1] for line in out.splitlines()[3:]} == set(reasons.values())
     assert {code for line in out.splitlines()[3:] for code in line.split(":")[0].strip().split(", ")} == set(reasons)
     assert call(capsys, "diagnose", writer.path, "--json") == (0, "[]\n", "")
@@ -204,7 +204,7 @@ def test_a_run_that_ended_without_a_word_is_broken_off(capsys, tmp_path):
     RunWriter(tmp_path / "a.cockpit").close()
     assert glance(load(tmp_path / "a.cockpit")).state == "broken off"
     out = call(capsys, "list", tmp_path)[1]
-    assert cells(out.splitlines()[3]) == ["a.cockpit", "broken off", "0", "-", QUIET, "", "-", ""]
+    assert cells(out.splitlines()[3]) == ["a.cockpit", "broken off", "0", "-", quiet(0), "", "-", ""]
 
 
 def test_dashboard_serves_what_it_is_given(capsys, runs, monkeypatch):

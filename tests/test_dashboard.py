@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from dash import Patch
+from dash import Patch, html
 from hypothesis import given
 from hypothesis import strategies as st
+from made_runs import MadeRun
 from page_server import page_server
 from plotly.utils import PlotlyJSONEncoder
 from synthetic_runs import FULL_PANELS, HISTOGRAM, JOINT, NONFINITE_STEP, PANELS, FullRun, SyntheticRun, write_run
@@ -24,6 +25,7 @@ from synthetic_runs import FULL_PANELS, HISTOGRAM, JOINT, NONFINITE_STEP, PANELS
 import cockpitlite.diagnosis
 from cockpitlite import heat
 from cockpitlite.dashboard import access, create_app, figures, gauge, heatmaps, layout, live, reduce, updates
+from cockpitlite.dashboard.findings import findings
 from cockpitlite.dashboard.readings import Layers, Readings, RunReader, Series
 from cockpitlite.dashboard.runs import Runs, check, panels
 from cockpitlite.dashboard.text import number, plain, shortened
@@ -60,6 +62,17 @@ def words_of(component):
     if hasattr(component, "children"):
         return words_of(component.children)
     return "" if component is None else str(component)
+
+
+def parts_of(component):
+    """All components below a component, and itself."""
+    if isinstance(component, (list, tuple)):
+        return [part for child in component for part in parts_of(child)]
+    return (
+        [component, *parts_of(getattr(component, "children", None) or [])]
+        if hasattr(component, "to_plotly_json")
+        else []
+    )
 
 
 def as_json(component):
@@ -953,21 +966,68 @@ TOO_LARGE = Finding(
 
 
 def test_the_verdict_is_the_first_finding():
-    said = verdict([TOO_LARGE, dataclasses.replace(TOO_LARGE, title="second")])
+    said = verdict([TOO_LARGE, dataclasses.replace(TOO_LARGE, title="second")], 2)
     assert (said.light, said.sentence, said.remedy) == ("error", TOO_LARGE.title, TOO_LARGE.suggestion)
-    assert verdict([]).light == "good"
-    assert verdict([dataclasses.replace(TOO_LARGE, severity="info")]).light == "good"
+    assert verdict([], 24).light == "good"
+    assert verdict([dataclasses.replace(TOO_LARGE, severity="info")], 24).light == "good"
+    assert verdict([], 2).light == verdict([dataclasses.replace(TOO_LARGE, severity="info")], 23).light == "unknown"
+    assert verdict([], None).sentence == "Too early to tell: no step has been recorded yet."
     assert not_judged("why").light == "unknown"
 
 
 @pytest.mark.parametrize(("severity", "word"), [("error", "Error"), ("warning", "Warning"), ("info", "Note")])
 def test_a_finding_is_shown_with_icon_word_confidence_and_evidence(severity, word):
-    [shown] = layout.findings([dataclasses.replace(TOO_LARGE, severity=severity)], [LOSS])
+    [shown] = findings([dataclasses.replace(TOO_LARGE, severity=severity)], [], [LOSS])
     said = words_of(shown)
     for expected in (word, "97% sure", "The loss rose.", "Divide it by 10.", "steps 0 to 39 (40 of them)", "30 more"):
         assert expected in said
-    assert "#panel-0" in as_json(shown)
+    assert '"data-shown-by": "0"' in as_json(shown)
     assert severity in shown.className
+
+
+def test_evidence_links_to_its_chart_with_what_is_to_be_marked_there():
+    dead = Panel("Dead units", "gradients", layered=True).named("dead_units")
+    joint = Panel("Joint", "gradients", kind="joint").named("grad_hist_2d")
+    evidence = (
+        Evidence.of("dead_units", (5, 6, 9), (0.97, math.nan, 1.0), "fc1"),
+        Evidence.of("loss", range(41), range(41)),
+        Evidence.of("grad_hist_2d", (3,), (1.0,)),
+        Evidence.of("input_std", (3,), (255.0,)),
+    )
+    [shown] = findings([dataclasses.replace(TOO_LARGE, evidence=evidence)], [], [LOSS, dead, joint])
+    links = [part for part in parts_of(shown) if isinstance(part, html.Button)]
+    marked = [[getattr(link, f"data-{name}") for name in ("shown-by", "steps", "points")] for link in links]
+    assert marked == [["1", "[5, 9]", "[[5, 0.97], [9, 1.0]]"], ["0", "[0, 40]", "[]"], ["2", "[]", "[]"]]
+    assert "dead_units of layer fc1" in words_of(links[0]) and "Dead units" in words_of(links[0])
+    assert len({getattr(link, "data-evidence") for link in links}) == 3
+    assert "input_std at step 3" in " ".join(words_of(shown).split())  # it has no chart: its values stand there
+    assert "255" in words_of(shown)
+
+
+def test_findings_that_have_cleared_are_folded_away():
+    gone = dataclasses.replace(TOO_LARGE, since=3, until=9)
+    first, past = findings([], [gone, dataclasses.replace(gone, since=20, until=30)], [LOSS])
+    assert "None now" in words_of(first)
+    assert isinstance(past, html.Details) and not getattr(past, "open", False)
+    assert "2 earlier findings" in words_of(past.children[0])
+    assert "From step 3; cleared by step 9." in words_of(past)
+    standing, past = findings([TOO_LARGE], [gone], [LOSS])
+    keys = [getattr(part, "data-key") for part in parts_of([standing, past]) if isinstance(part, html.Details)]
+    assert len(set(keys)) == len(keys) == 3
+
+
+def test_a_judge_looks_back_until_it_has_seen_all(tmp_path, monkeypatch):
+    monkeypatch.setattr("cockpitlite.dashboard.verdict.LOOKING_BACK", 0.0)
+    lengths = {
+        "same": lambda step: -0.999 if step < 700 else -0.2,
+        "after": lambda step: -0.999 if step < 700 else -0.2,
+    }
+    path = MadeRun(steps=2700, noise=0.0, **lengths).write(tmp_path / "run.cockpit")
+    opened, judge = Runs(tmp_path).open("run.cockpit"), Judge()
+    judge.findings(opened)
+    seen = [judge.cleared(opened) for _ in range(40)]
+    assert seen[0] == []
+    assert seen[-1] == seen[-2] == cockpitlite.diagnose(path, history=True)[len(judge.findings(opened)) :] != []
 
 
 def test_a_run_is_judged_again_only_when_it_has_grown(tmp_path, monkeypatch):
@@ -999,9 +1059,10 @@ def test_a_rule_that_fails_is_told_and_not_hidden(tmp_path, monkeypatch):
 def test_the_findings_of_a_run_can_be_shown(kind, tmp_path):
     write_run(tmp_path / "run.cockpit", kind, steps=NONFINITE_STEP + 30)
     opened = Runs(tmp_path).open("run.cockpit")
-    found = Judge().findings(opened)
-    assert verdict(found).sentence
-    assert "<" not in words_of(layout.findings(found, panels(opened.run)))
+    judge = Judge()
+    found = judge.findings(opened)
+    assert verdict(found, opened.run.last_step).sentence
+    assert "<" not in words_of(findings(found, judge.cleared(opened), panels(opened.run)))
 
 
 # The app ----------------------------------------------------------------------------------------------------------

@@ -43,10 +43,11 @@ def layers_out_of_balance(readings: Readings) -> Finding | None:
         confidence=0.6,
         title=f"{layers[fast]} is rewritten quickly" if rewritten else "The layers move at very different speeds",
         explanation=(
-            f"Step over weight norm, in the middle of the last {len(steps)} tracked steps: {number(middle[fast])} in "
-            f"{layers[fast]}, {number(middle[slow])} in {layers[slow]}; 0.004 to 0.08 is usual."
+            f"Length of the step over that of the weights (median of the last {len(steps)} tracked steps): "
+            f"{number(middle[fast])} in {layers[fast]}, {number(middle[slow])} in {layers[slow]}; usual are 0.004 to "
+            "0.08."
         ),
-        evidence=(Evidence.of("update_ratio", steps, ratios[:, fast]),),
+        evidence=tuple(Evidence.of("update_ratio", steps, ratios[:, one], layers[one]) for one in (fast, slow)),
         suggestion="Give these layers a learning rate of their own, or look at how their weights start.",
         since=_since(readings, layers[fast], layers[slow], bool(rewritten)),
     )
@@ -79,8 +80,8 @@ def far_from_equilibrium(readings: Readings) -> Finding | None:
         confidence=0.5,
         title="Weights before norms move less than in equilibrium with their decay",
         explanation=(
-            f"Step over weight norm is {number(float(np.median(each)))} in the middle of {len(chosen)} matrices; in "
-            f"equilibrium it is √(2 · {number(now)} · {number(decay)}) = {number(expected)}."
+            f"A step is {number(float(np.median(each)))} times as long as the weights (median of {len(chosen)} "
+            f"matrices); in equilibrium it is √(2 · {number(now)} · {number(decay)}) = {number(expected)}."
         ),
         evidence=(Evidence.of("update_ratio", steps, each),),
         suggestion="Start with smaller weights in these layers, or raise learning rate or weight decay a little.",

@@ -127,7 +127,7 @@ def _story(readings: Readings, found: Peak) -> str:
     begin, high = readings.derived(start), readings.derived(limit)
     rise = (
         f"The loss rose from {number(begin.loss)} at step {begin.step:,} to {number(found.loss)} at step "
-        f"{found.step:,}; the limit, {high.words}, is {number(high.loss)}."
+        f"{found.step:,}. More than {number(high.loss)} ({high.words}) counts as a blow-up."
     )
     parts = [rise, _aftermath(readings, found)]
     if begin.loss <= 0:
@@ -160,6 +160,7 @@ def _aftermath(readings: Readings, found: Peak) -> str:
 def _evidence(readings: Readings, found: Peak) -> tuple[Evidence, ...]:
     steps, losses = readings.series("loss")
     begin = readings.derived(start).step
-    wanted = {begin, found.since, found.step, *range(found.step + 20, found.step + 31, 5), int(steps[-1])}
+    wanted = {begin, found.since, found.step, *range(found.step + 20, found.step + 31, 5)}
     chosen = np.isin(steps, sorted(wanted))
-    return (Evidence("loss", tuple(map(int, steps[chosen])), tuple(map(float, losses[chosen]))),)
+    risen = Evidence.of("loss", steps[chosen], losses[chosen])
+    return (risen,) if chosen[-1] else (risen, Evidence.of("loss", steps[-1:], losses[-1:]))

@@ -69,9 +69,9 @@ def one_class_per_batch(readings: Readings) -> Finding | None:
         confidence=0.8 if one or classes == 2 else 0.9,
         title="All labels are of one class" if one else "Each batch holds few classes: the data are sorted by class",
         explanation=(
-            f"The entropy of a batch's labels is {number(typical)} in the middle of the last {len(steps)} measured "
-            f"steps; {classes} classes in equal parts have {number(math.log(classes))}. A batch has {number(each)} "
-            f"{'class' if each == 1 else 'classes'}, the last ones together have {together}."
+            f"The entropy of a batch's labels is {number(typical)} (median of the last {len(steps)} measured "
+            f"steps); {classes} classes in equal parts would give {number(math.log(classes))}. A batch has "
+            f"{number(each)} {'class' if each == 1 else 'classes'}; the last batches together have {together}."
         ),
         evidence=(Evidence.of("label_entropy", steps, entropies),),
         suggestion=(
@@ -125,7 +125,7 @@ def _repeated(steps: Steps, prints: Values, share: float) -> Finding:
         severity="warning",
         confidence=0.7,
         title=f"{percent(share)} of the steps get the batch of the step before",
-        explanation="By the checksum of the inputs, at neighbouring measured steps. The others differ.",
+        explanation="A checksum of the inputs says so, at neighbouring measured steps. The other batches differ.",
         evidence=(Evidence.of("input_fingerprint", steps, prints),),
         suggestion=(
             "Look at the data loader: workers with the same seed give the same samples. If a batch is used for several "

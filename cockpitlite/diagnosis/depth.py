@@ -22,7 +22,7 @@ _LOOK_FAR = 100  # and for bursts
 
 @dataclass(frozen=True)
 class _Profile:
-    """Gradient norms of the weight matrices in the model's order, medians over tracked steps.
+    """Gradient norms ``[T, L]`` of the weight matrices in the model's order.
 
     ``ratios`` are those of the first quarter of them over the last quarter, at each step; ``rest`` is the ratio without
     the very first, whose gradient also follows the scale of the inputs. ``along`` is the rank correlation of the norm
@@ -35,6 +35,11 @@ class _Profile:
     norms: Values
     rest: float
     along: float
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """The norms of the first and the last layer."""
+        return tuple(Evidence.of("grad_norm", self.steps, self.norms[:, end], self.names[end]) for end in (0, -1))
 
     @property
     def ratio(self) -> float:
@@ -54,9 +59,10 @@ class _Profile:
     @property
     def words(self) -> str:
         """The first and the last layer with their norms."""
+        first, last = (float(np.median(self.norms[:, end])) for end in (0, -1))
         return (
-            f"The gradient norm of {self.names[0]} is {number(float(self.norms[0]))}, that of {self.names[-1]} "
-            f"{number(float(self.norms[-1]))} (medians of {len(self.steps)} tracked steps, {int(self.steps[0]):,} to "
+            f"The gradient norm of {self.names[0]} is {number(first)}, that of {self.names[-1]} "
+            f"{number(last)} (medians of {len(self.steps)} tracked steps, {int(self.steps[0]):,} to "
             f"{int(self.steps[-1]):,}; {len(self.names)} weight matrices)."
         )
 
@@ -82,7 +88,7 @@ def vanishing_gradients(readings: Readings) -> Finding | None:
         confidence=0.95 if profile.ratio < t.VANISHED else 0.8 if sure else 0.7,
         title=f"Gradients vanish: {profile.names[0]} gets {_part(profile.ratio)} of the last layers' gradient",
         explanation=f"{profile.words} It falls from layer to layer towards the input: the first ones hardly learn.",
-        evidence=(Evidence.of("grad_norm", profile.steps, profile.ratios),),
+        evidence=profile.evidence,
         suggestion=(
             "Use norms, residual connections or ReLU-like activations, and an initialisation made for the activation "
             "(Kaiming for ReLU, Xavier for tanh). A higher learning rate does not help."
@@ -117,7 +123,7 @@ def _grows(readings: Readings) -> Finding | None:
         confidence=0.9 if sure else 0.7,
         title=f"Gradients explode: {profile.names[0]} gets {number(profile.ratio)} times the last layers' gradient",
         explanation=f"{profile.words} It grows from layer to layer towards the input.",
-        evidence=(Evidence.of("grad_norm", profile.steps, profile.ratios),),
+        evidence=profile.evidence,
         suggestion=(
             "Clip the gradient norm (at 1, say), start with smaller weights, or use norms and residual connections."
         ),
@@ -160,10 +166,9 @@ def _profile(readings: Readings, count: int) -> _Profile:
     if len(chosen) < t.DEEP:
         raise Unjudged(f"{t.DEEP} weight matrices are needed for a profile over the depth, there are {len(chosen)}")
     norms = values[:, chosen]
-    typical = np.median(norms, axis=0)
     rest = float(np.median(_ratios(norms[:, 1:])))
     names = [layers[index] for index in chosen]
-    return _Profile(steps, _ratios(norms), names, typical, rest, _rank_correlation(typical))
+    return _Profile(steps, _ratios(norms), names, norms, rest, _rank_correlation(np.median(norms, axis=0)))
 
 
 def _ratios(norms: Values) -> Values:

@@ -68,7 +68,7 @@ def no_signal(readings: Readings) -> Finding | None:
         confidence=0.9,
         title="The steps do not help the next batch: nothing learnable reaches the weights",
         explanation=(
-            f"On its own batch a step could go much further, on the batch after it it could not: {window.words}. The "
+            f"On its own batch a step could go much further; on the next batch it could not: {window.words}. The "
             f"loss was {number(begin.loss)} at step {begin.step:,} and is {number(level(readings))}. 9 of 12 runs with "
             "such a fault read like this, and 0 of 734 without."
         ),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -32,9 +31,9 @@ from cockpitlite.diagnosis import (
     units,
 )
 from cockpitlite.diagnosis.finding import Finding
-from cockpitlite.diagnosis.readings import Readings, Unjudged
+from cockpitlite.diagnosis.history import History, occasions
+from cockpitlite.diagnosis.readings import LATE, Readings, Unjudged
 from cockpitlite.diagnosis.rule import Rule
-from cockpitlite.diagnosis.window import windows
 from cockpitlite.store import Run, load
 
 # In the order in which they are asked: faults before the learning rate, too large before too small.
@@ -62,8 +61,6 @@ RULES: tuple[Rule, ...] = tuple(thing for theme in THEMES for thing in vars(them
 
 _SEVERITIES = ("error", "warning", "info")
 _LED_TO = ("R0", "F3", "F5")  # by a blow-up: NaN, and units that have died or stick at the ends of their range
-_EVENTS = ("nonfinite", "parameters", "settings", "resume")
-_MOST_EVENTS = 100  # of one kind, as occasions to look back at
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,13 @@ def diagnose(run: Run | str | Path, history: bool = False) -> list[Finding]:
     with run.held() as file:
         readings = Readings(file, run.memory)
         standing = judge(readings).findings
-        return standing + cleared(readings) if history else standing
+        return standing + look_back(readings)[0] if history else standing
+
+
+def past(run: Run, seconds: float) -> tuple[list[Finding], bool]:
+    """Return the findings of a run that have cleared, as many as are found in so many seconds; whether that is all."""
+    with run.held() as file:
+        return look_back(Readings(file, run.memory), seconds)
 
 
 def unjudged(run: Run | str | Path) -> dict[str, str]:
@@ -116,31 +119,23 @@ def judge(readings: Readings) -> Judgement:
     return Judgement(_ordered(found), reasons)
 
 
-def cleared(readings: Readings) -> list[Finding]:
-    """Return the findings that stood earlier in the run and do not stand any more, in the order they began."""
-    past: list[Finding] = []
-    standing: dict[str, Finding] = {}
-    for step in occasions(readings):
-        now = {finding.code: finding for finding in judge(readings.at(step)).findings}
-        past += [dataclasses.replace(standing[code], until=step) for code in standing if code not in now]
-        standing = {
-            code: dataclasses.replace(finding, since=min(finding.since, standing.get(code, finding).since))
-            for code, finding in now.items()
-        }
-    return sorted(past, key=lambda finding: (finding.since, finding.code))
+def look_back(readings: Readings, seconds: float = math.inf) -> tuple[list[Finding], bool]:
+    """Return the findings that stood earlier in the run and do not stand any more, and whether these are all of them.
 
-
-def occasions(readings: Readings) -> list[int]:
-    """Return the steps at which a finding may have come or gone: after measured stretches, at events, and now."""
-    steps = {readings.now} if readings.now >= 0 else set()
-    with contextlib.suppress(Unjudged):
-        steps |= {window.last for window in readings.derived(windows)}
-    for kind in _EVENTS:
-        steps |= {event.step for event in readings.events(kind)[:_MOST_EVENTS]}
-    if readings.has("loss"):
-        at, losses = readings.series("loss")
-        steps |= {int(step) for step in at[~np.isfinite(losses)][:_MOST_EVENTS]}
-    return sorted(steps)
+    Where it takes longer than ``seconds`` it ends early, and goes on from there the next time: what can change no more
+    is looked at once.
+    """
+    end = time.monotonic() + seconds
+    known = readings.shared(History, History)
+    steps = [step for step in occasions(readings) if step > known.step]
+    for step in [step for step in steps if step <= readings.now - LATE]:
+        known.advance(step, judge(readings.at(step)).findings)
+        if time.monotonic() > end:
+            return known.cleared, False
+    latest = known.copy()
+    for step in [step for step in steps if step > readings.now - LATE]:
+        latest.advance(step, judge(readings.at(step)).findings)
+    return latest.cleared, True
 
 
 def _silences(rule: Rule, finding: Finding, other: Rule) -> bool:

@@ -12,16 +12,23 @@ Severity = Literal["info", "warning", "error"]
 
 @dataclass(frozen=True)
 class Evidence:
-    """A reading and the steps at which its values speak."""
+    """A reading and the steps at which its values speak; where it is one layer's (or parameter's), which one's."""
 
     reading: str
     steps: tuple[int, ...]
     values: tuple[float, ...]
+    layer: str | None = None
 
     @classmethod
-    def of(cls, reading: str, steps: Iterable[int], values: Iterable[float]) -> Self:
+    def of(cls, reading: str, steps: Iterable[int], values: Iterable[float], layer: str | None = None) -> Self:
         """Return it from steps and values of any kind of number."""
-        return cls(reading, tuple(int(step) for step in steps), tuple(float(value) + 0.0 for value in values))  # no -0
+        numbers = tuple(float(value) + 0.0 for value in values)  # no -0
+        return cls(reading, tuple(int(step) for step in steps), numbers, layer)
+
+    @property
+    def what(self) -> str:
+        """The reading in words, with its layer."""
+        return self.reading if self.layer is None else f"{self.reading} of layer {self.layer}"
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,9 @@ def gradients_not_cleared(readings: Readings) -> Finding | None:
         confidence=0.98,
         title="Gradients are not cleared between steps",
         explanation=(
-            f"Before the first backward of step {int(steps[-1]):,} the gradients still held what the step before had "
-            f"used, {number(float(left[-1]))} times as long as what this step added. So it was at all of the last "
-            f"{len(steps)} measured steps: each one follows the sum of the gradients so far."
+            f"When the first backward() of step {int(steps[-1]):,} began, the gradients of earlier steps were still "
+            f"there, {number(float(left[-1]))} times as long as what this step added. The same holds for all of the "
+            f"last {len(steps)} measured steps: each of them follows the sum of all gradients so far."
         ),
         evidence=(Evidence.of("stale_gradient", steps, left),),
         suggestion="Call optimizer.zero_grad() once per step, before backward(). Judge the learning rate after that.",
@@ -133,8 +133,8 @@ def _underflows(readings: Readings) -> Finding | None:
         confidence=0.8,
         title=f"{percent(float(typical[-1]))} of the gradient is exactly 0 in float16",
         explanation=(
-            f"In the middle of {len(chosen)} weight matrices, in each of the last {len(steps)} measured steps: "
-            "gradients below 6e-8 become 0 in float16."
+            f"That is the median over {len(chosen)} weight matrices; it was more than half in each of the last "
+            f"{len(steps)} measured steps. Gradients below 6e-8 become 0 in float16."
         ),
         evidence=(Evidence.of("zero_gradient", steps, typical),),
         suggestion="Scale the loss with torch.amp.GradScaler, or use bfloat16.",

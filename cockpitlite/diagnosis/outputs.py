@@ -117,7 +117,7 @@ def probabilities_into_logits_loss(readings: Readings) -> Finding | None:
         title="Probabilities enter binary cross-entropy with logits: the sigmoid is applied twice",
         explanation=(
             "All scores given to the loss lie between 0 and 1. After the sigmoid of the loss they lie between 0.5 and "
-            "0.73, so what is off costs ln 2 = 0.693 at least."
+            "0.73: a sample whose right answer is 0 costs ln 2 = 0.693 at least."
         ),
         evidence=(seen,),
         suggestion=(

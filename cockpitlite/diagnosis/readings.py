@@ -14,7 +14,7 @@ from cockpitlite.store import Event, Run, Steps, Values
 T = TypeVar("T")
 Kind = Literal["total", "layers"]
 
-_LATE = 600  # steps by which a value may reach the file after values of later steps
+LATE = 600  # steps by which a value may reach the file after values of later steps
 
 # Which instrument a reading comes from, where it is not its namesake: the run file gives reasons by instrument.
 _INSTRUMENTS = {
@@ -55,6 +55,10 @@ class _File:
         last = run.last_step
         self.run = run
         self.last = -1 if last is None else last
+        resumes = sum(event.kind == "resume" for event in self.events)
+        if memory.get("resumes") != resumes:  # a resume replaces steps that have been read
+            memory.clear()
+            memory["resumes"] = resumes
         self.known: dict[tuple[str, str], _Series] = memory.setdefault("series", {})
         self.beginnings: dict[tuple[str, str, int], _Series] = memory.setdefault("beginnings", {})
         self.shared: dict[Hashable, Any] = memory.setdefault("shared", {})
@@ -95,7 +99,7 @@ class _File:
 
     def _grown(self, kind: Kind, name: str, known: _Series) -> _Series:
         """Return a reading with what has come since: values may come some steps late."""
-        begin = max(known.since, known.upto - _LATE)
+        begin = max(known.since, known.upto - LATE)
         new = self._series(kind, name, begin)
         if new.layers != known.layers and len(new.steps):
             return self._series(kind, name, known.since)

@@ -89,7 +89,7 @@ def equal_units(readings: Readings) -> Finding | None:
             f"differ by less than {number(t.EQUAL_UNITS)} of their length: the units compute the same and get the same "
             "gradient, so a layer of any width does the work of one unit."
         ),
-        evidence=(Evidence.of("row_spread", steps, spreads[:, equal[0]]),),
+        evidence=(Evidence.of("row_spread", steps, spreads[:, equal[0]], names[0]),),
         suggestion=(
             "Draw the initial weights at random (Kaiming or Xavier; the default of the layers does). Only biases, and "
             "the last layer of a branch, may start at a constant."
@@ -213,11 +213,11 @@ def _odd_weights(readings: Readings) -> Finding | None:
         confidence=0.7,
         title=f"The initial weights are too {'large' if large else 'small'}",
         explanation=(
-            f"In the middle of {len(gains)} weight matrices the "
-            f"standard deviation times the fourth root of the layer's parameter count is {number(typical)}; the usual "
-            f"initialisations have 0.2 to 2. {worst} has a standard deviation of {number(std)}."
+            f"The standard deviation of the weights times the fourth root of the layer's parameter count is "
+            f"{number(typical)} (median of {len(gains)} weight matrices); the usual initialisations have 0.2 to 2. "
+            f"{worst} has a standard deviation of {number(std)}."
         ),
-        evidence=(Evidence.of("weight_std", steps, stds[:, layers.index(worst)]),),
+        evidence=(Evidence.of("weight_std", steps, stds[:, layers.index(worst)], worst),),
         suggestion="Use the layers' default initialisation, or Kaiming (ReLU) or Xavier (tanh), and judge again.",
         since=int(steps[0]),
     )

@@ -316,12 +316,12 @@ def _end(seen: _Seen) -> str:
 def _slope_left(seen: _Seen) -> str:
     left = -seen.window.same.value
     if seen.window.same.value < t.CONCAVE:
-        return "At the end of a step the loss falls along it even more steeply than at its start."
+        return "At the end of a step the loss falls even more steeply along it than at its start."
     if left >= 1:
-        return "At the end of a step the loss falls along it as steeply as at its start."
+        return "At the end of a step the loss falls as steeply along it as at its start."
     return (
-        f"At the end of a step the loss still falls along it {percent(left)} as steeply as at its start: the steps go "
-        f"{number(100 * (1 - left))} % of the way to the lowest point on their line."
+        f"At the end of a step the loss still falls {percent(left)} as steeply along it as at its start: a step goes "
+        f"{number(100 * (1 - left))} % of the way to the lowest point in its direction."
     )
 
 

@@ -87,7 +87,7 @@ def tensors_stand_still(readings: Readings) -> Finding | None:
             f"{int(steps[0]):,} to {int(steps[-1]):,}, while {_verb(still, 'its', 'their')} gradient was not. "
             + (f"The learning rate of parameter {plural('group', len(off))} {listed(off)} is 0." if off else "")
         ).strip(),
-        evidence=(Evidence("update_size", tuple(map(int, steps)), (0.0,) * len(steps)),),
+        evidence=(Evidence.of("update_size", steps, np.zeros(len(steps)), still[0]),),
         suggestion=(
             "Raise the learning rate of that group, unless it is meant to stand still."
             if off

@@ -92,6 +92,7 @@ OTHER_SIDE = Threshold(1.0, "by definition: the step ends on the other side of t
 # How many measured steps a verdict needs.
 FEW = 5  # "too small" is nearly free of noise with five (fitted)
 MANY = 10  # "too large" is not (fitted)
+FIRST_VERDICT = 25  # steps of a run before which nothing found says nothing: every fifth is measured, FEW are needed
 
 # When the learning rate is not to be judged.
 CONVERGED_LOSS = Threshold(0.05, f"{CHOSEN}: loss over initial loss of a run that has converged")

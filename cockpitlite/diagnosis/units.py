@@ -10,7 +10,7 @@ from cockpitlite.diagnosis.finding import Evidence, Finding
 from cockpitlite.diagnosis.layers import has_layers_after, matrices, over_rows, unbroken
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import rule
-from cockpitlite.diagnosis.words import listed, percent
+from cockpitlite.diagnosis.words import listed, percent, plural
 from cockpitlite.store import Steps, Values
 
 
@@ -60,13 +60,14 @@ def saturated_units(readings: Readings) -> Finding | None:
         code="F5",
         severity="warning" if hidden and bad_enough else "info",
         confidence=0.8 if hidden else 0.5,
-        title=f"{percent(low[bad[0]])} of the units of layer {names[0]} are saturated" + _others(names),
+        title=f"{percent(low[bad[0]])} of the units of layer {names[0]} are saturated" + _others(names, "layer"),
         explanation=(
-            f"On each of the last {len(steps)} tracked batches, at least that share of its outputs stood at an end of "
-            f"the range of its sigmoid or tanh, where the slope is nearly 0: hardly any gradient gets through. "
+            f"On each of the last {len(steps)} tracked batches, {_at_least(low[bad[0]])} of its outputs stood "
+            "at an end of the range of its sigmoid or tanh, where the slope is nearly 0: hardly any gradient gets "
+            "through. "
             f"{'It was so from the start.' if from_start else ''}{_after_blow_up(readings, since)}"
         ).strip(),
-        evidence=(Evidence.of("saturated_units", steps, values[:, bad[0]]),),
+        evidence=(Evidence.of("saturated_units", steps, values[:, bad[0]], names[0]),),
         suggestion=(
             "Start with smaller weights (Xavier initialisation), standardise the inputs, or put a norm before the "
             "nonlinearity. Judge the learning rate only after that."
@@ -100,26 +101,30 @@ def _dead(readings: Readings, reading: str, steps: Steps, layers: list[str], val
         title=_dead_title(reading, worst, names),
         explanation=(
             f"{_dead_story(reading, worst, len(steps))} Such units get no gradient and do not come back by themselves. "
-            f"Healthy nets had at most 13 %.{_after_blow_up(readings, since)}"
+            f"In healthy networks at most 13 % were dead.{_after_blow_up(readings, since)}"
         ),
-        evidence=(Evidence.of(reading, steps, values[:, bad[0]]),),
+        evidence=(Evidence.of(reading, steps, values[:, bad[0]], names[0]),),
         suggestion=_revive(readings, since),
         since=since,
     )
 
 
+def _at_least(share: float) -> str:
+    return "all" if share >= 1 else f"at least {percent(share)}"
+
+
 def _dead_title(reading: str, share: float, names: list[str]) -> str:
     if reading == "dead_units":
-        return f"{percent(share)} of the units of layer {names[0]} are dead" + _others(names)
-    return f"{percent(share)} of the gradient of {names[0]} is exactly 0" + _others(names)
+        return f"{percent(share)} of the units of layer {names[0]} are dead" + _others(names, "layer")
+    return f"{percent(share)} of the gradient of {names[0]} is exactly 0" + _others(names, "parameter")
 
 
 def _dead_story(reading: str, share: float, count: int) -> str:
     if reading == "dead_units":
-        return f"On each of the last {count} tracked batches at least that share of them was 0 on every sample."
+        return f"On each of the last {count} tracked batches, {_at_least(share)} of its units were 0 for every sample."
     return (
-        f"On each of the last {count} tracked batches at least {percent(share)} of its gradient was exactly 0, as "
-        "behind units that are dead."
+        f"On each of the last {count} tracked batches, {_at_least(share)} of its gradient was exactly 0, as it "
+        "is where units are dead."
     )
 
 
@@ -158,5 +163,5 @@ def _since(readings: Readings, reading: str, layer: str, limit: float) -> int:
     return unbroken(steps, ~(values[:, layers.index(layer)] <= limit))
 
 
-def _others(names: list[str]) -> str:
-    return f" (and of {listed(names[1:])})" if len(names) > 1 else ""
+def _others(names: list[str], noun: str) -> str:
+    return f" (also affected: {plural(noun, len(names) - 1)} {listed(names[1:])})" if len(names) > 1 else ""

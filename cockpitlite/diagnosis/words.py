@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cockpitlite.diagnosis import thresholds as t
 from cockpitlite.diagnosis.finding import Evidence, Finding
 
 WIDTH = 100
@@ -25,15 +26,27 @@ def describe(finding: Finding) -> str:
     return "\n".join([head, *(_indented(part) for part in parts if part)])
 
 
-def verdict(findings: Sequence[Finding]) -> str:
-    """Return the most likely root cause in one sentence; findings come in the order that ``diagnose`` gives them."""
+def verdict(findings: Sequence[Finding], steps: int | None = None) -> str:
+    """Return the most likely root cause in one sentence; findings come in the order that ``diagnose`` gives them.
+
+    ``steps`` is how many the run has; where it is not given, they are taken to be enough to tell.
+    """
     standing = [finding for finding in findings if finding.until is None]
     if not standing:
-        return QUIET
+        return QUIET if steps is None else quiet(steps)
     first = standing[0]
     serious = sum(finding.severity != "info" for finding in standing[1:])
     more = f"; {serious} more {plural('finding', serious)}" if serious else ""
     return f"{first.title} ({percent(first.confidence)} sure{more})."
+
+
+def quiet(steps: int) -> str:
+    """Return what is said of a run with so many steps in which nothing was found."""
+    if steps >= t.FIRST_VERDICT:
+        return QUIET
+    if steps == 0:
+        return "Too early to tell: no step has been recorded yet."
+    return f"Too early to tell: {steps} {plural('step', steps)} so far, and no fault found in {_them(steps)}."
 
 
 def number(value: float) -> str:
@@ -93,13 +106,17 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
+def _them(count: int) -> str:
+    return "it" if count == 1 else "them"
+
+
 def _evidence(evidence: Evidence) -> str:
     pairs = list(zip(evidence.steps, evidence.values, strict=True))
     if len(pairs) > _SHOWN:
         chosen = np.unique(np.linspace(0, len(pairs) - 1, _SHOWN).round().astype(int))
         pairs = [pairs[index] for index in chosen]
     values = ", ".join(f"{step:,}: {number(value)}" for step, value in pairs)
-    return f"Evidence: {evidence.reading} at step {values}"
+    return f"Evidence: {evidence.what} at step {values}"
 
 
 def _time(finding: Finding) -> str:

@@ -1,0 +1,164 @@
+/* The way from a finding's evidence to the chart that shows it, and back. */
+(function () {
+  "use strict";
+
+  const NAME = "evidence"; // of the shapes that mark it in a chart
+  const COLOUR = "#e69f00";
+  const LEAST = 6; // steps shown on both sides of the evidence
+
+  let shown = null; // the evidence on show: its key, its card and chart, its shapes, and the zoom there was before
+  const heard = new WeakSet(); // charts whose events are listened to
+
+  function smooth() {
+    return window.matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+  }
+
+  function band(steps, margin) {
+    const least = margin / 30; // a single step is a band that can be seen
+    return {
+      name: NAME,
+      type: "rect",
+      xref: "x",
+      yref: "paper",
+      x0: steps[0] - least,
+      x1: steps[1] + least,
+      y0: 0,
+      y1: 1,
+      layer: "below",
+      fillcolor: COLOUR,
+      opacity: 0.2,
+      line: { width: 0 },
+    };
+  }
+
+  function ring(point) {
+    return {
+      name: NAME,
+      type: "circle",
+      xref: "x",
+      yref: "y",
+      xsizemode: "pixel",
+      ysizemode: "pixel",
+      xanchor: point[0],
+      yanchor: point[1],
+      x0: -5,
+      x1: 5,
+      y0: -5,
+      y1: 5,
+      line: { color: COLOUR, width: 2 },
+    };
+  }
+
+  function others(chart) {
+    return (chart.layout.shapes || []).filter((shape) => shape.name !== NAME);
+  }
+
+  function isMarked(chart) {
+    return (chart.layout.shapes || []).some((shape) => shape.name === NAME);
+  }
+
+  /* An update of a chart brings the shapes that the server knows: the marks are put back. */
+  function listen(chart) {
+    if (heard.has(chart)) {
+      return;
+    }
+    heard.add(chart);
+    chart.on("plotly_afterplot", function () {
+      if (shown && shown.chart === chart && !isMarked(chart)) {
+        window.Plotly.relayout(chart, { shapes: others(chart).concat(shown.shapes) });
+      }
+    });
+    chart.on("plotly_doubleclick", function () {
+      window.setTimeout(function () {
+        if (shown && shown.chart === chart) {
+          clear([zoomOf(chart.layout.xaxis), zoomOf(chart.layout.yaxis)]); // as the double click has left it
+        }
+      }, 0);
+    });
+  }
+
+  /* Take the marks away and go to a zoom: [range of steps, range of values], null for all of them. Both at once, or
+     the chart would look for the extremes of marks that are no longer there. */
+  function clear(zoom) {
+    const last = shown;
+    shown = null;
+    if (!last) {
+      return;
+    }
+    delete last.card.dataset.marked;
+    if (last.chart && document.contains(last.chart)) {
+      const change = { shapes: others(last.chart) };
+      window.Plotly.relayout(last.chart, Object.assign(change, rangeOf("xaxis", zoom[0]), rangeOf("yaxis", zoom[1])));
+    }
+  }
+
+  function rangeOf(axis, range) {
+    return range ? { [axis + ".range"]: range, [axis + ".autorange"]: false } : { [axis + ".autorange"]: true };
+  }
+
+  function zoomOf(axis) {
+    return axis.autorange ? null : axis.range.slice();
+  }
+
+  /* A little after the last step that a chart shows. */
+  function end(chart) {
+    return Math.max(...chart.data.map((trace) => Number(trace.x && trace.x.at(-1)) || 0)) + LEAST;
+  }
+
+  function mark(chart, steps, points) {
+    const log = chart.layout.yaxis.type === "log";
+    const margin = Math.max(0.4 * (steps[1] - steps[0]), LEAST);
+    const rings = points.filter((point) => !log || point[1] > 0).map(ring);
+    listen(chart);
+    shown.zoom = [zoomOf(chart.layout.xaxis), zoomOf(chart.layout.yaxis)];
+    shown.shapes = [band(steps, margin), ...rings];
+    shown.chart = chart;
+    const range = [Math.max(steps[0] - margin, -LEAST), Math.min(steps[1] + margin, end(chart))];
+    const change = Object.assign({ shapes: others(chart).concat(shown.shapes) }, rangeOf("xaxis", range));
+    if (shown.zoom[1]) {
+      Object.assign(change, rangeOf("yaxis", null));
+    }
+    window.Plotly.relayout(chart, change);
+  }
+
+  function show(button) {
+    const card = document.getElementById("panel-" + button.dataset.shownBy);
+    if (!card) {
+      return;
+    }
+    clear(shown && shown.zoom);
+    const chart = card.querySelector(".chart-plot .js-plotly-plot");
+    const steps = JSON.parse(button.dataset.steps);
+    shown = { key: button.dataset.evidence, card: card, chart: null, shapes: [], zoom: null };
+    card.dataset.marked = "";
+    card.querySelector(".which").textContent = button.dataset.words;
+    if (chart && chart.layout && steps.length) {
+      mark(chart, steps, JSON.parse(button.dataset.points));
+    }
+    card.querySelector(".back").focus({ preventScroll: true });
+    card.scrollIntoView({ block: "center", behavior: smooth() });
+  }
+
+  function goBack() {
+    const key = shown && shown.key;
+    clear(shown && shown.zoom);
+    const buttons = [...document.querySelectorAll("[data-evidence]")];
+    const button = buttons.find((each) => each.dataset.evidence === key);
+    for (let part = button; part; part = part.parentElement && part.parentElement.closest("details")) {
+      part.open = true;
+    }
+    if (button) {
+      button.focus({ preventScroll: true });
+      button.scrollIntoView({ block: "center", behavior: smooth() });
+    }
+  }
+
+  document.addEventListener("click", function (event) {
+    const evidence = event.target.closest("[data-evidence]");
+    if (evidence) {
+      show(evidence);
+    } else if (event.target.closest(".marked .back")) {
+      goBack();
+    }
+  });
+})();
