@@ -1,0 +1,127 @@
+"""How soon a long run is on the page, and a zoom into it: ``python benchmarks/page.py``, in Chromium."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from playwright.sync_api import Page, sync_playwright
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from cockpitlite import Panel
+from cockpitlite.panel import GROUPS
+from cockpitlite.store import Column, RunWriter
+
+PORT = 8765
+PATIENCE = 120.0  # seconds
+BLOCK = 1000  # steps that are written at once
+CHARTS = (
+    "[...document.querySelectorAll('[data-panel]')].filter((card) => card.getBoundingClientRect().top < innerHeight)"
+)
+DRAWN = f"{CHARTS}.every((card) => card.querySelector('.scatterlayer path.js-line'))"
+
+EVERY_STEP = "chart.data.some((trace) => trace.x.filter((x) => x >= low && x <= high).length >= 500)"
+
+
+def main() -> None:
+    """Write a long run, open it some times, zoom into it, and print how long each took."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--readings", type=int, default=30)
+    parser.add_argument("--visits", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "long.cockpit"
+        writing = write(path, options.steps, options.readings)
+        size = path.stat().st_size
+        visits = [visit(path, options.steps) for _ in range(options.visits)]
+    table = Table(title=f"{options.steps:,} steps of {options.readings} readings, {size / 1e6:,.0f} MB", box=None)
+    for heading in ("what", "median", "range", "goal"):
+        table.add_column(heading, justify="left" if heading == "what" else "right")
+    table.add_row("write a step", f"{1e6 * writing / options.steps:.0f} µs", "", "")
+    for name, goal in (("opened", "≤ 2 s"), ("opened again", "≤ 2 s"), ("zoomed in", "≤ 0.5 s")):
+        took = [each[name] for each in visits]
+        table.add_row(name, f"{statistics.median(took):.2f} s", f"{min(took):.2f} to {max(took):.2f}", goal)
+    Console().print(table, f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
+
+
+def write(path: Path, steps: int, readings: int) -> float:
+    """Write a run whose readings wander; return the seconds that took."""
+    writer, random = RunWriter(path), np.random.default_rng(0)
+    names = [f"reading_{index:02d}" for index in range(readings)]
+    for index, name in enumerate(names):
+        writer.panel(Panel(name.replace("_", " ").capitalize(), GROUPS[index % len(GROUPS)]).named(name))
+    columns, begin = tuple(map(Column, names)), time.perf_counter()
+    for start in track(range(0, steps, BLOCK), description="writing", transient=True):
+        for step, row in enumerate(random.standard_normal((min(BLOCK, steps - start), readings)), start):
+            writer.frame(step, columns, row)
+        writer.commit()
+    writer.meta(status="finished", started=0.0)
+    writer.close()
+    return time.perf_counter() - begin
+
+
+def visit(path: Path, steps: int) -> dict[str, float]:
+    """Open the page of a server that has just begun, once more, and zoom in; return what each took, in seconds."""
+    found: dict[str, float] = {}
+    with serving(path) as url, sync_playwright() as playwright:
+        chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1440, "height": 1000})
+        for name in ("opened", "opened again"):
+            begin = time.perf_counter()
+            page.goto(url)
+            until(page, f"{CHARTS}.length > 3 && {DRAWN}")
+            found[name] = time.perf_counter() - begin
+        page.wait_for_timeout(3000)  # the verdict comes meanwhile
+        window = json.dumps([steps // 3, steps // 3 + min(10_000, steps // 50)])
+        chart = "document.querySelector('[data-panel] .chart-plot .js-plotly-plot')"
+        begin = time.perf_counter()
+        page.evaluate(f"void Plotly.relayout({chart}, {{'xaxis.range': {window}, 'xaxis.autorange': false}})")
+        until(page, f"((chart, [low, high]) => {EVERY_STEP})({chart}, {window})")
+        found["zoomed in"] = time.perf_counter() - begin
+        browser.close()
+    return found
+
+
+def until(page: Page, expression: str) -> None:
+    """Wait until an expression is true."""
+    end = time.perf_counter() + PATIENCE
+    while not page.evaluate(expression):
+        if time.perf_counter() > end:
+            raise TimeoutError(f"after {PATIENCE:.0f} s still not: {expression}")
+        page.wait_for_timeout(10)
+
+
+@contextlib.contextmanager
+def serving(path: Path) -> Iterator[str]:
+    """Serve the page in a process of its own."""
+    command: list[Any] = [sys.executable, "-m", "cockpitlite", "dashboard", path, "--port", str(PORT), "--no-browser"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        url = next(word for word in process.stdout.readline().split() if word.startswith("http"))
+        urllib.request.urlopen(url).read()
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    main()
