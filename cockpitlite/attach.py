@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import datetime
 import math
+import numbers
 import os
 import secrets
 import socket
@@ -33,6 +34,7 @@ from cockpitlite.tracker import Tracker, Watched
 if TYPE_CHECKING:
     PanelChoice = str | type[Instrument] | Instrument | Iterable[str | type[Instrument] | Instrument]
 
+MOST_OVERHEAD = 4.0  # more is meant as percent
 RESTING = 50  # so that the diagnosis takes at most a fiftieth of a processor
 
 O = TypeVar("O", bound=torch.optim.Optimizer)  # noqa: E741  # the optimizer's own type is returned
@@ -98,7 +100,7 @@ def watch(
     instruments = choose(panel, model)
     _check_initialized(optimizer)
     names, parameters = _common_parameters(optimizer, model)
-    path = _default_path() if run is None else Path(run)
+    path = (_default_path() if run is None else Path(run)).absolute()  # the training may change folders
     if path.is_dir():
         raise IsADirectoryError(f"the run file {path} is a folder; give the path of a file as run=")
     previous = getattr(optimizer, "cockpit", None)
@@ -163,8 +165,8 @@ class Cockpit:
         except BaseException:
             self._recorder.close()
             raise
-        self._recorder.on_failed_check = self._tracker.failed_check
-        self._recorder.on_alarm = self._tracker.alarm
+        self._recorder.on_failed_check = _weakly(self._tracker.failed_check, otherwise=True)
+        self._recorder.on_alarm = _weakly(self._tracker.alarm)
         if on_finding is not None:
             self._tracker.after_step = self._tell
         self.closed = False
@@ -260,7 +262,7 @@ class Cockpit:
             self._recorder.after_commit(self._diagnose)
         failed = getattr(sys, "last_value", None) is not None
         self._recorder.event(self._tracker.last_step, "finish", {})
-        self._recorder.meta(status="stopped" if failed else "finished", ended=datetime.datetime.now().timestamp())
+        self._recorder.meta(**_ended("stopped" if failed else "finished"))
         self._recorder.close()
         _open.discard(self)
         self._call_back()
@@ -270,6 +272,14 @@ class Cockpit:
         command = [sys.executable, "-m", "cockpitlite", "dashboard", str(self._run)]
         self._page = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         atexit.register(self._page.terminate)
+
+    def __del__(self) -> None:
+        """End the file of a watch whose optimizer was let go of without :meth:`close`; wait for nothing here."""
+        if not getattr(self, "closed", True) and self._process == os.getpid():
+            self.closed = True
+            self._tracker.close()
+            self._recorder.meta(**_ended("finished"))
+            self._recorder.abandon()
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()  # a copy of a watched optimizer is not watched
@@ -312,6 +322,21 @@ class Cockpit:
         self._resting_until = time.monotonic() + RESTING * (time.thread_time() - begin)
 
 
+def _weakly(method: Callable[..., Any], otherwise: Any = None) -> Callable[..., Any]:
+    """Return what calls a method as long as its object lives: a thread that holds it would keep all it knows alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> Any:
+        alive = reference()
+        return otherwise if alive is None else alive(*arguments)
+
+    return call
+
+
+def _ended(status: str) -> dict[str, Any]:
+    return {"status": status, "ended": datetime.datetime.now().timestamp()}
+
+
 _open: weakref.WeakSet[Cockpit] = weakref.WeakSet()
 
 
@@ -322,20 +347,23 @@ def _close_all() -> None:
 
 
 def _schedule(every: int | Schedule | None, overhead: float | None) -> Schedule:
-    if isinstance(every, bool) or not (every is None or isinstance(every, int) or callable(every)):
+    if isinstance(every, bool) or not (every is None or isinstance(every, numbers.Integral) or callable(every)):
         raise TypeError(f"every is a number of steps, a callable step -> bool, or None; got {every!r}")
-    if isinstance(every, int):
+    if isinstance(every, numbers.Integral):
         if every < 1:
             raise ValueError(f"every is a number of steps, at least 1; got {every}")
-        return Every(every)
+        return Every(int(every))
     if every is not None:
         return every
     if overhead is None:
         return Every(1)
-    if not isinstance(overhead, int | float):
+    if isinstance(overhead, bool) or not isinstance(overhead, numbers.Real):
         raise TypeError(f"overhead is a share of the training time, such as 0.10, or None; got {overhead!r}")
-    if not overhead > 0:
-        raise ValueError(f"overhead is a share of the training time above 0, such as 0.10, or None; got {overhead}")
+    if not 0 < overhead <= MOST_OVERHEAD:
+        raise ValueError(
+            f"overhead is a share of the training time above 0, such as 0.10 for 10 %; got {overhead}. "
+            "To track every step give overhead=None"
+        )
     return Budget(float(overhead))
 
 
@@ -365,8 +393,8 @@ def _check_initialized(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _check_batch_dim(batch_dim: int | Mapping[str, int], model: nn.Module | None) -> None:
-    told = {"": batch_dim} if isinstance(batch_dim, int) else batch_dim
-    if not isinstance(told, Mapping) or not all(isinstance(axis, int) and axis >= 0 for axis in told.values()):
+    told = batch_dim if isinstance(batch_dim, Mapping) else {"": batch_dim}
+    if not all(isinstance(axis, int) and not isinstance(axis, bool) and axis >= 0 for axis in told.values()):
         raise TypeError(
             f"batch_dim is the axis that counts samples, or a mapping of module names to it; got {batch_dim!r}"
         )

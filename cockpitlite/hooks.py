@@ -126,7 +126,7 @@ class CallRecorder:
     @contextlib.contextmanager
     def over(self, forward: Forward, activations: bool = True) -> Iterator[Forward]:
         """Record the calls inside, the root's own among them, in a new record of the forward that is made again."""
-        again = replace(forward, outputs=[], calls=[], scanned={}, activations={})
+        again = replace(forward, outputs=[], calls=[], scanned={}, activations={}, handles=[])
         wish = Wish(calls=True, activations=activations, moments=activations)
         self.begin(again, forward.args, forward.kwargs, wish)
         self._own_entry = None
@@ -236,7 +236,7 @@ class CallRecorder:
         forward.calls.append(call)
         for position, tensor in enumerate(outputs):
             if tensor.requires_grad:
-                self._tap(call, position, tensor)
+                forward.handles += self._tapped(call, position, tensor)
 
     def _axes_of(
         self, owner: Owner, forward: Forward, outputs: Sequence[Tensor], folds: bool
@@ -258,13 +258,13 @@ class CallRecorder:
             for axis, out in zip(self._axes[key], outputs, strict=True)
         )
 
-    def _tap(self, call: Call, position: int, output: Tensor) -> None:
+    def _tapped(self, call: Call, position: int, output: Tensor) -> Iterator[RemovableHandle]:
         """Record the gradient of an output; an in-place operation on a view moves it to the view's base."""
-        output.register_hook(functools.partial(self._arrived, call, position))
+        yield output.register_hook(functools.partial(self._arrived, call, position))
         base = output._base
         if base is not None and base.requires_grad and base.is_contiguous():
             view = (output.size(), output.stride(), output.storage_offset())
-            base.register_hook(functools.partial(self._arrived_at_base, call, position, view))
+            yield base.register_hook(functools.partial(self._arrived_at_base, call, position, view))
 
     @_guarded
     def _arrived(self, call: Call, position: int, gradient: Tensor) -> None:
@@ -519,7 +519,7 @@ class Capture:
         forward.outputs = list(tensors_in(followed))
         for tensor in forward.outputs:
             if tensor.requires_grad:
-                tensor.register_hook(functools.partial(self._reached, forward))
+                forward.handles.append(tensor.register_hook(functools.partial(self._reached, forward)))
         return None if followed is output else followed
 
     def _reached(self, forward: Forward, gradient: Tensor) -> None:
@@ -741,12 +741,14 @@ class _AroundCompiled:
 
 
 class _Hook:
-    """A hook that vanishes when its module is copied or pickled: copies are not watched."""
+    """A hook that vanishes when its module is copied or pickled, for copies are not watched, or compiled."""
 
     def __init__(self, body: Callable[..., Any]) -> None:
         self.body = body
 
     def __call__(self, *args: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return None
         return self.body(*args)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
@@ -754,6 +756,13 @@ class _Hook:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (contextlib.nullcontext(), "__exit__")  # takes anything, does nothing, loads without us
+
+
+def changes_gradients(root: nn.Module | None, parameters: Sequence[nn.Parameter]) -> bool:
+    """Whether hooks of the user may make the gradients other than those of the loss."""
+    on_parameters = any(p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for p in parameters)
+    modules = () if root is None else root.modules()
+    return on_parameters or any(module._backward_hooks or module._backward_pre_hooks for module in modules)
 
 
 def _copied_buffers(module: nn.Module) -> dict[str, Tensor]:

@@ -269,6 +269,13 @@ class Recorder:
                 stacklevel=2,
             )
 
+    def abandon(self) -> None:
+        """Write what is left and end the thread, without waiting for either."""
+        self.closed = True
+        if self._losses or self._skips:
+            self.block(Block((self._losses or self._skips)[-1][0]))
+        self._queue.put(None)
+
     def tell_failure(self) -> None:
         """Warn once that nothing is recorded any more, where that is so."""
         if self.failure is not None and not self._told_failure:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from cockpitlite.trace import Trace
 from cockpitlite.tree import tensors_in
@@ -170,6 +171,7 @@ class Forward:
     spoilt: Tensor | None = None
     activations: dict[str, list[Activation]] = field(default_factory=dict)
     reached: bool = False
+    handles: list[RemovableHandle] = field(default_factory=list)
 
     @property
     def training(self) -> bool:
@@ -185,9 +187,10 @@ class Forward:
             call.fresh = False
 
     def release(self) -> None:
-        """Let go of what a graph hangs on: its hooks hold the calls, so nothing else would ever free it."""
-        self.outputs = []
-        self.calls = []
+        """Let go of the graph, and take away its hooks: where somebody keeps the loss they would keep every call."""
+        for handle in self.handles:
+            handle.remove()
+        self.outputs, self.calls, self.handles = [], [], []
 
     @property
     def intact(self) -> bool:

@@ -79,14 +79,21 @@ BURST = 10  # its steps in a row
 LEAST_BURST = 3  # where a budget cannot pay for more
 
 
-def on_diagnosis_schedule(step: int, burst: int = BURST) -> bool:
-    """Whether the paired step lengths are measured: every 5th of the first 50 steps, then 10 in a row every 500."""
-    return step % 5 == 0 if step < FREE_STEPS else step >= ROUND and step % ROUND < burst
+def on_diagnosis_schedule(step: int, burst: int = BURST, rounds: int = 1) -> bool:
+    """Whether the paired step lengths are measured: every 5th of the first 50 steps, then 10 in a row every 500.
+
+    After the start it is ``burst`` steps in a row, and only in each so many-th of the ``rounds``.
+    """
+    if step < FREE_STEPS:
+        return step % 5 == 0
+    return step >= ROUND and step % ROUND < burst and step // ROUND % rounds == 0
 
 
-def burst_of(schedule: Schedule) -> int:
-    """Return how many steps in a row the diagnosis takes under a schedule."""
-    return schedule.burst if isinstance(schedule, Budget) else BURST
+def diagnosed_under(schedule: Schedule, step: int) -> bool:
+    """Whether the paired step lengths are measured under a schedule."""
+    if isinstance(schedule, Budget):
+        return on_diagnosis_schedule(step, schedule.burst, schedule.rounds)
+    return on_diagnosis_schedule(step)
 
 
 def _until_diagnosis(step: int) -> int:
@@ -123,11 +130,11 @@ class Budget:
     nothing is owed. What untracked steps cost comes first, and the diagnosis schedule: its next burst is saved for in
     equal parts, so that the share holds over any thousand steps and tracked steps stay evenly spaced; what a burst then
     takes more or less is paid or given back. A burst that would take more than half of what untracked steps leave is
-    shortened, down to LEAST_BURST. Where these two take nearly everything all the same, LEAST_SHARE of what is allowed
-    is spent on the panel, so that it does not go blind. The past is forgotten: nothing is saved,
-    no debt is more than the panel may take in one round of the diagnosis, and where steps become much faster, debts
-    shrink with them. Steps 0 and 1 are always tracked, and up to step FREE_STEPS no debt exceeds the cheapest tracked
-    step.
+    shortened, down to LEAST_BURST, and where these are too dear as well it comes in fewer rounds. LEAST_SHARE of what
+    is allowed is spent on the panel whatever untracked steps take, so that it does not go blind. The past is forgotten:
+    nothing is saved, no debt is more than the panel may take in one round, or than a tracked step costs, and where
+    steps become much faster, debts shrink with them. Steps 0 and 1 are always tracked, and up to step FREE_STEPS no
+    debt exceeds the cheapest tracked step.
 
     ``pending`` are tracked steps whose cost is not known yet, ``usual`` is the slowest usual step that still counts,
     and ``around`` what untracked steps cost, in steps' plain times, of which ``untracked`` have been seen.
@@ -153,16 +160,26 @@ class Budget:
         return min(int(owed / earned / 2) if earned > 0 else 0, _until_diagnosis(step)) if step > 1 else 0
 
     @property
-    def burst(self) -> int:
-        """How many steps in a row the diagnosis takes: those that half of what untracked steps leave pays for."""
+    def paid(self) -> float:
+        """How many steps of the diagnosis a round pays for, with half of what untracked steps leave."""
         price = self.diagnoses.median
-        paid = (self.overhead - self.around) / 2 * ROUND / price if price > 0 else BURST
-        return max(LEAST_BURST, int(min(paid, BURST)))
+        left = max(self.overhead - self.around, LEAST_SHARE * self.overhead)
+        return min(left / 2 * ROUND / price, BURST) if price > 0 else BURST
+
+    @property
+    def burst(self) -> int:
+        """How many steps in a row the diagnosis takes."""
+        return max(LEAST_BURST, int(self.paid))
+
+    @property
+    def rounds(self) -> int:
+        """In each how many-th round it takes them."""
+        return math.ceil(LEAST_BURST / max(self.paid, 1e-9))
 
     @property
     def rate(self) -> float:
         """What is left for the panel of a plain second, when the next burst of the diagnosis has been saved for."""
-        left = self.overhead - self.around - self.diagnoses.median * self.burst / ROUND
+        left = self.overhead - self.around - self.diagnoses.median * self.burst / (ROUND * self.rounds)
         return max(left, LEAST_SHARE * self.overhead)
 
     def account(self, step: int, plain: float, cost: float, usual: float, plan: Plan) -> None:
@@ -176,7 +193,8 @@ class Budget:
         if step < FREE_STEPS - 1:
             self.credit = max(self.credit, -self.prices.least * usual)
         else:
-            self.credit = max(self.credit, -ROUND * self.rate * usual if step >= FREE_STEPS else 0.0)
+            most = max(ROUND * self.rate, self.prices.least) * usual
+            self.credit = max(self.credit, -most if step >= FREE_STEPS else 0.0)
 
     def _due(self, step: int, plain: float, cost: float, plan: Plan) -> float:
         """Return what the panel has to pay for a step, and note the price."""
@@ -194,4 +212,4 @@ class Budget:
         return 0.0
 
     def __str__(self) -> str:
-        return f"as often as {self.overhead:.0%} of the time pays for"
+        return f"as often as {100 * self.overhead:g} % of the time pays for"

@@ -47,7 +47,10 @@ class Trace:
     closed: bool = False
 
     def follow(self, output: Any) -> Any:
-        """Return the model's output with every tensor that has a gradient replaced by one that is followed."""
+        """Return the model's output with every tensor that has a gradient replaced by one that is followed.
+
+        A tensor of somebody's own class stays what it is, for it may behave in its own way.
+        """
         return map_tensors(lambda tensor: self._followed(tensor) if tensor.requires_grad else tensor, output)
 
     def close(self) -> None:
@@ -73,6 +76,8 @@ class Trace:
         return None
 
     def _followed(self, tensor: Tensor) -> Tensor:
+        if type(tensor) not in _FOLLOWABLE:
+            return tensor
         followed = tensor if isinstance(tensor, FollowedTensor) else tensor.as_subclass(FollowedTensor)
         if self not in followed._traces:
             followed._traces = (*(trace for trace in followed._traces if not trace.closed), self)
@@ -171,6 +176,12 @@ class FollowedTensor(Tensor):
         """Show as the plain tensor."""
         return self.as_subclass(Tensor).__repr__(*args, **kwargs)
 
+    def __format__(self, spec: str) -> str:
+        """Format as the plain tensor: a number where it is one."""
+        return format(self.as_subclass(Tensor), spec)
+
+
+_FOLLOWABLE = (Tensor, torch.nn.Parameter, FollowedTensor)
 
 # Running a backward is not a step on the road; and properties without a gradient are not worth keeping.
 _UNNOTED = frozenset({"backward", Tensor.register_hook.__name__, Tensor.retain_grad.__name__})

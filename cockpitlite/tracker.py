@@ -16,7 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from cockpitlite.axes import shapes_with_one_more
-from cockpitlite.hooks import CallRecorder, Capture, Meter, Owner, attach_to_steps, is_compiled_in_place, versions_of
+from cockpitlite.hooks import (
+    CallRecorder,
+    Capture,
+    Meter,
+    Owner,
+    attach_to_steps,
+    changes_gradients,
+    is_compiled_in_place,
+    versions_of,
+)
 from cockpitlite.instrument import Instrument, Provided, named_readings
 from cockpitlite.meters import Meters
 from cockpitlite.plan import Plan, Program, work_out
@@ -24,7 +33,7 @@ from cockpitlite.precision import widest
 from cockpitlite.recorder import Block, Check, Recorder
 from cockpitlite.records import Wish
 from cockpitlite.replay import NotReplayable, bare, loss_gradient
-from cockpitlite.schedule import Budget, Every, Schedule, burst_of, on_diagnosis_schedule
+from cockpitlite.schedule import Budget, Every, Schedule, diagnosed_under, on_diagnosis_schedule
 from cockpitlite.statistics import Line, Memory, Origin, Step, Supply, Unavailable, Want
 from cockpitlite.statistics.families import is_generic
 from cockpitlite.statistics.line import COMPLEX, line_of
@@ -240,7 +249,7 @@ class Tracker:
             return _UNTRACKED
         alarm, self._alarm = self._alarm, False
         panel = self._is_due() or alarm
-        diagnosis = on_diagnosis_schedule(self.step, burst_of(self.schedule))
+        diagnosis = diagnosed_under(self.schedule, self.step)
         judged = self._line is not None
         plan = _UNTRACKED
         if panel or diagnosis or (judged and last.judged):
@@ -400,6 +409,7 @@ class Tracker:
             start=snapshot.start,
             evaluated=snapshot.start if capture.values is None else capture.values,
             moved=moved,
+            hooked=changes_gradients(watched.hooked, parameters),
             displacement=list(torch._foreach_sub([p.detach() for p in parameters], snapshot.start)),
             gradient=gradient,
             clipped=snapshot.clipped,

@@ -10,7 +10,7 @@ import torch
 from cockpitlite import meters
 from cockpitlite.meters import Clock, DeviceClock, HostClock, Meters
 from cockpitlite.plan import Plan
-from cockpitlite.schedule import LEAST_BURST, Budget, on_diagnosis_schedule
+from cockpitlite.schedule import LEAST_BURST, Budget, diagnosed_under
 
 CPU = torch.device("cpu")
 
@@ -49,7 +49,7 @@ class Training:
         random = np.random.default_rng(0)
         last = Plan()
         for step in range(steps):
-            diagnosis = on_diagnosis_schedule(step, self.budget.burst)
+            diagnosis = diagnosed_under(self.budget, step)
             plan = Plan(self.budget(step), diagnosis, last.panel, last.diagnosis)
             stretch = float(np.exp(self.noise * random.standard_normal()))
             seen = self.hook + self.panel * plan.panel + self.diagnosis * plan.diagnosis
@@ -133,14 +133,22 @@ def test_between_the_bursts_of_the_diagnosis_tracked_steps_are_evenly_spaced(mon
     assert gaps.max() < 1.5 * np.median(gaps)
 
 
-@pytest.mark.parametrize(("diagnosis", "burst"), [(0.005, 10), (0.04, 5), (0.4, LEAST_BURST)])
+@pytest.mark.parametrize(("diagnosis", "burst"), [(0.005, 10), (0.04, 5), (0.06, LEAST_BURST)])
 def test_a_diagnosis_that_is_too_dear_is_shorter(diagnosis, burst, monkeypatch):
     plans = Training(Budget(0.1), diagnosis=diagnosis, noise=0.0).run(1600, monkeypatch).plans
     taken = [step for step, plan in enumerate(plans) if plan.diagnosis and step >= 50]
     assert taken == [begin + at for begin in (500, 1000, 1500) for at in range(burst)]
 
 
-@pytest.mark.parametrize("greedy", [{"diagnosis": 0.25}, {"hook": 0.005}])
+@pytest.mark.parametrize("dear", [{"panel": 1.0}, {"panel": 0.5, "diagnosis": 1.0}, {"diagnosis": 0.4, "panel": 0.2}])
+def test_a_small_network_whose_tracked_steps_cost_a_hundred_plain_ones_keeps_to_its_budget(dear, monkeypatch):
+    training = Training(Budget(0.1), **dear).run(30_000, monkeypatch)
+    assert training.share(1000, 30_000) < 0.12
+    assert len(training.tracked()) > 10
+    assert sum(plan.diagnosis for plan in training.plans[500:]) > 3
+
+
+@pytest.mark.parametrize("greedy", [{"hook": 0.009}, {"hook": 0.005}])
 def test_what_takes_everything_leaves_the_panel_a_part(greedy, monkeypatch):
     training = Training(Budget(0.1), **greedy).run(2000, monkeypatch)
     spent = 0.02 * sum(step >= 500 for step in training.tracked()) / sum(training.plains[500:])

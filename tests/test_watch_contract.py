@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import warnings
 import weakref
@@ -32,6 +33,7 @@ from twins import PER_SAMPLE, READINGS, Setting
 import cockpitlite
 from cockpitlite import attach
 from cockpitlite.instrument import Instrument
+from cockpitlite.records import Call
 from cockpitlite.statistics import MeanGradient, PerSampleNorms
 
 ROOT = Path(__file__).parent.parent
@@ -1158,3 +1160,143 @@ def test_samples_need_not_be_on_the_first_axis(watch, tmp_path):
         run = land(optimizer)
         series.append(np.stack([run.series(name)[1] for name in PER_SAMPLE]))
     assert np.allclose(series[0], series[1], rtol=1e-4)
+
+
+def test_a_run_file_that_is_deleted_is_told_and_training_goes_on(watch, run_path):
+    model, optimizer = start(watch)
+    steps(model, optimizer, 3)
+    optimizer.cockpit._recorder.flush()
+    run_path.unlink()
+    with pytest.warns(UserWarning, match="was deleted or replaced while it was written"):
+        steps(model, optimizer, 3)
+        optimizer.cockpit.close()
+
+
+def test_the_folder_may_change_while_a_run_is_written(watch, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, optimizer = start(watch, run=Path("run.cockpit"))
+    steps(model, optimizer, 3)
+    monkeypatch.chdir("/")
+    assert isinstance(optimizer.cockpit.findings(), list)
+    assert at(land(optimizer), "loss") == [0, 1, 2]
+
+
+def test_a_watch_that_is_let_go_of_frees_its_model_and_ends_its_file(tmp_path):
+    threads, path = threading.active_count(), tmp_path / "run.cockpit"
+    model = network()
+    optimizer = cockpitlite.watch(SGD(model.parameters(), lr=0.1), model, run=path, every=1)
+    steps(model, optimizer, 3)
+    alive = weakref.ref(model)
+    del model, optimizer
+    gc.collect()
+    assert alive() is None
+    for _ in range(600):  # the file's thread ends by itself
+        if threading.active_count() <= threads:
+            break
+        time.sleep(0.1)
+    run = cockpitlite.load(path)
+    assert run.meta["status"] == "finished"
+    assert at(run, "loss") == [0, 1, 2]
+
+
+def test_a_loss_that_is_kept_keeps_nothing_of_ours(watch):
+    model, optimizer = start(watch, every=1)
+    kept = []
+    for seed in range(4):
+        x, y = batch(seed=seed)
+        optimizer.zero_grad()
+        kept.append(F.cross_entropy(model(x), y))
+        kept[-1].backward()
+        optimizer.step()
+    gc.collect()
+    assert not any(type(thing) is Call for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("spec", ["", ".4f", ".3e", "10.2f"])
+def test_a_loss_is_formatted_as_a_number(watch, spec):
+    told = []
+    model, optimizer = start(watch, every=1)
+    model.register_forward_hook(lambda module, args, output: told.append(format(output.mean(), spec)))
+    step(model, optimizer)
+    loss = model(batch()[0]).square().mean()
+    assert format(loss, spec) == format(loss.detach().as_subclass(Tensor), spec)
+    assert format(loss.detach(), spec) == format(loss.item(), spec)
+    assert told
+
+
+def test_an_output_of_somebodys_own_class_stays_what_it_is(watch):
+    class Scaled(Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            result = super().__torch_function__(function, types, args, kwargs or {})
+            return 2 * result if function is F.mse_loss else result
+
+    class Model(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).as_subclass(Scaled)
+
+    losses = []
+    for watched in (False, True):
+        torch.manual_seed(0)
+        model = Model(4, 2)
+        optimizer = SGD(model.parameters(), lr=0.1)
+        optimizer = watch(optimizer, model, every=1) if watched else optimizer
+        for seed in range(3):
+            x = torch.randn(6, 4, generator=torch.Generator().manual_seed(seed))
+            optimizer.zero_grad()
+            loss = F.mse_loss(model(x), torch.zeros(6, 2))
+            loss.backward()
+            optimizer.step()
+            assert type(model(x)) is Scaled
+        losses.append(loss.item())
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(("overhead", "error"), [(True, TypeError), (10, ValueError), (float("inf"), ValueError)])
+def test_an_overhead_that_is_no_share_is_refused(watch, overhead, error):
+    with pytest.raises(error, match=r"overhead is a share of the training time"):
+        start(watch, overhead=overhead)
+
+
+def test_numbers_of_numpy_are_numbers(watch, tmp_path):
+    model, optimizer = start(watch, every=np.int64(2))
+    steps(model, optimizer, 4)
+    assert at(land(optimizer), "grad_norm") == [0, 2]
+    start(watch, overhead=np.float32(0.1), run=tmp_path / "other.cockpit")
+
+
+def _halve(parameter: nn.Parameter) -> None:
+    parameter.grad.mul_(0.5)
+
+
+HOOKS = {
+    "of a parameter": lambda model: [p.register_hook(lambda g: g.clamp(-0.01, 0.01)) for p in model.parameters()],
+    "after accumulation": lambda model: [p.register_post_accumulate_grad_hook(_halve) for p in model.parameters()],
+    "of a module": lambda model: [
+        [part for part in model.modules() if isinstance(part, nn.Linear)][-1].register_full_backward_hook(
+            lambda module, inputs, outputs: tuple(g if g is None else 10 * g for g in inputs)
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_step_lengths_are_of_the_loss_whatever_hooks_do_to_its_gradient(watch, hook):
+    model = network()
+    HOOKS[hook](model)
+    model, optimizer = start(watch, model, panel=["alpha_same"], every=1)
+    twin, expected = network(), []
+    for seed in range(4):
+        x, y = batch(seed=seed)
+        ends = [[p.detach().clone() for p in model.parameters()]]
+        step(model, optimizer, seed=seed)
+        ends.append([p.detach().clone() for p in model.parameters()])
+        slopes = []
+        for values in ends:
+            torch._foreach_copy_([p.detach() for p in twin.parameters()], values)
+            gradient = torch.autograd.grad(F.cross_entropy(twin(x), y), list(twin.parameters()))
+            slopes.append(sum(float((g * (b - a)).sum()) for g, a, b in zip(gradient, *ends, strict=True)))
+        expected.append(-slopes[1] / slopes[0])
+    run = land(optimizer)
+    assert at(run, "alpha_same") == [0]
+    assert run.series("alpha_same")[1][0] == pytest.approx(expected[0], rel=1e-3)

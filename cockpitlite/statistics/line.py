@@ -89,7 +89,8 @@ class SameBatchSlopes(Statistic):
         """Evaluate the batch once more where the step has led."""
         step = supply.step
         after = [parameter.detach() for parameter in step.parameters]
-        start = _slope_elsewhere(step, step.start, step.displacement) if step.moved else supply(Descent).slope
+        again = step.moved or step.hooked
+        start = _slope_elsewhere(step, step.start, step.displacement) if again else supply(Descent).slope
         return cls(start, _slope_elsewhere(step, after, step.displacement))
 
 
@@ -112,7 +113,7 @@ class NextBatchSlopes(Statistic):
         if line.start is None:
             raise Unavailable("it was not kept where the step before began")
         before = _slope_elsewhere(step, line.start, line.displacement)
-        if step.moved:
+        if step.moved or step.hooked:
             return cls(before, _slope_elsewhere(step, step.start, line.displacement))
         return cls(before, inner(step.gradient, line.displacement))
 

@@ -71,6 +71,7 @@ class Step:
     The lists run over the watched parameters, in the order of ``names``; ``missing`` marks those that got no gradient,
     ``frozen`` those of them that take none. ``start`` are the parameters before the step,
     ``evaluated`` those that the batch was evaluated with, other ones where the optimizer has ``moved`` them in between;
+    ``hooked`` tells that the user's hooks may have made the gradient another one than that of the loss;
     ``displacement`` is what the step added, ``gradient`` the gradient of the minimised loss, unscaled and unclipped
     (zero where there was none), ``clipped`` the one the optimizer saw, ``stale`` what of it was there before the step's
     first backward, None where nothing was. Under ``maximize`` the loss and the gradient
@@ -91,6 +92,7 @@ class Step:
     start: list[Tensor]
     evaluated: list[Tensor]
     moved: bool
+    hooked: bool
     displacement: list[Tensor]
     gradient: list[Tensor]
     clipped: list[Tensor] | None

@@ -47,6 +47,7 @@ class RunWriter:
             if created:
                 self.path.unlink(missing_ok=True)
             raise unwritable(self.path, error) from error
+        self._identity = self.path.stat().st_ino
         self._names: dict[str, int] = {name: key for key, name in self._db.execute("SELECT id, name FROM name")}
         self._layouts: dict[tuple[str, ...], int] = {}
         self._axes: dict[bytes, int] = {}
@@ -139,7 +140,12 @@ class RunWriter:
         self._db.execute("INSERT OR REPLACE INTO clock VALUES (?, ?)", (int(step), float(seconds)))
 
     def commit(self) -> None:
-        """Make everything put so far durable and visible to readers, with a sign of life."""
+        """Make everything put so far durable and visible to readers, with a sign of life.
+
+        Raises FileNotFoundError where the file was deleted or replaced, which SQLite does not notice.
+        """
+        if not self.path.exists() or self.path.stat().st_ino != self._identity:
+            raise FileNotFoundError(f"{self.path} was deleted or replaced while it was written")
         self._summarist.sum_up()
         self.meta(heartbeat=time.time())
         self._db.commit()
