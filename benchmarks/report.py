@@ -23,8 +23,8 @@ batch 128 (GPT: 16 sequences).
   preset with all that it adds. *Samples* is `samples=`, *every* is `every=`; *untracked* is watched, between tracked
   steps.
 - *× plain* is a step over the plain steps beside it. The paired step lengths have a schedule of their own, ten steps of
-  each 500, fewer under a small budget: *with paired* counts ten. *Expected* is one tracked step spread over the interval,
-  and the untracked ones.
+  each 500, fewer under a small budget: *with paired* counts ten. *Expected* is one tracked step spread over the
+  interval, and the untracked ones.
 - *Peak* is the most that tensors hold at once, data left out, and its ratio to plain: in steps like any other, and *at
   first*, when the samples' gradients and the replay of the step are checked. *File* is what a tracked step adds to the
   run file, in bytes.
