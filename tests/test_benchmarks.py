@@ -11,6 +11,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
+import live_diagnosis
 import memory
 import price
 import report
@@ -299,3 +300,17 @@ class TestCockpit:
                 process.training("no such panel").run(1)
         finally:
             process.close()
+
+
+def test_the_long_run_has_the_readings_of_a_real_one_on_their_schedules(tmp_path):
+    run = live_diagnosis.begin(tmp_path, every=10)
+    run.grow(520)
+    row = live_diagnosis.measure(run, steps=520, updates=2)
+    assert row[0] == "520" and len(row) == 4
+    long = cockpitlite.load(run.writer.path)
+    run.writer.close()
+    assert long.last_step == 519 + 2 * live_diagnosis.GROWTH
+    assert len(long.series("loss")[0]) == long.last_step + 1
+    measured = {step for step in range(long.last_step + 1) if on_diagnosis_schedule(step)}
+    assert set(long.series("alpha_same")[0].tolist()) == set(long.series("input_fingerprint")[0].tolist()) == measured
+    assert set(long.layers("grad_norm")[0].tolist()) == measured | set(range(0, long.last_step + 1, 10))

@@ -24,9 +24,8 @@ def weight_decay_dominates(readings: Readings) -> Finding | None:
     """Weight decay outweighs the gradient: the weights shrink towards 0 and the loss does not fall.
 
     Where the loss has hardly fallen in a hundred steps: the weights are shorter than 30 % of what they were, and decay
-    alone would have shrunk them so far; or more than half of a step (with L2
-    decay: of the gradient) is decay, or was at the start. Silent
-    while the loss falls, since weights in balance with their decay are healthy.
+    alone would have shrunk them so far; or more than half of a step (with L2 decay: of the gradient) is decay, or was
+    at the start. Silent while the loss falls, since weights in balance with their decay are healthy.
     """
     decay = weight_decay(readings)
     if decay is None:

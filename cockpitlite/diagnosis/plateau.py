@@ -72,9 +72,9 @@ def plateau(readings: Readings) -> Finding | None:
 
     No falling trend in the losses of the last fifth of the run (rank test on their medians in up to a hundred parts),
     after 200 steps at least, with steps that are not too short and that do not help the next batch (`alpha_next` above
-    0.8; at 1 no progress is to be expected). Silent before the loss has fallen at all, while the
-    learning rate rises or is already being lowered, and once the loss is below 5 % of where it began. In a test of 6
-    such runs lowering helped in 1, so it is no more than a note.
+    0.8; at 1 no progress is to be expected). Silent before the loss has fallen at all, while the learning rate rises or
+    is already being lowered, and once the loss is below 5 % of where it began. In a test of 6 such runs lowering helped
+    in 1, so it is no more than a note.
     """
     found = readings.derived(_plateau)
     if found is None:
