@@ -9,6 +9,7 @@ import numpy as np
 
 from cockpitlite.diagnosis import thresholds as t
 from cockpitlite.diagnosis.calibration import BlowUp
+from cockpitlite.diagnosis.chance import trained_before
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.store import Values
 
@@ -158,17 +159,19 @@ def _lucky_start(readings: Readings, early: Values) -> bool:
 
 
 def _scattered(readings: Readings, early: Values) -> bool:
-    """Whether the first losses differ by no more than the luck of small batches, the first of them being a low one.
+    """Whether the first losses differ by no more than the luck of batches, the first of them being a low one.
 
-    Held against their median on a log scale, in units of what the samples of a batch differ by, relative to the loss:
-    that is known from several batches, and grows with the loss where training really blows up. Before twenty losses are
-    known, only a rise beyond all luck is one.
+    Asked where batches are small, or the model is trained already, so that a few samples make the loss. Held against
+    their median on a log scale, in units of what the samples of a batch differ by, relative to the loss: that is known
+    from several batches, and grows with the loss where training really blows up. Before twenty losses are known, only a
+    rise beyond all luck is one.
     """
     begin = readings.derived(start)
     if not all(map(readings.has, ("loss_std", "batch_size"))) or begin.loss <= 0 or not np.all(early > 0):
         return False
     count = float(readings.series("batch_size", since=begin.step)[1][0])
-    if not t.FEWEST_SAMPLES <= count < t.FEW_SAMPLES or not np.all(np.isfinite(early)):
+    doubtful = t.FEWEST_SAMPLES <= count < t.FEW_SAMPLES or readings.derived(trained_before)
+    if not doubtful or not np.all(np.isfinite(early)):
         return False
     if len(early) < t.LATE_STEPS:
         return bool(np.max(early) < t.CERTAIN_RISE * begin.loss)
@@ -178,7 +181,7 @@ def _scattered(readings: Readings, early: Values) -> bool:
     relative = spreads[known] / losses[np.searchsorted(steps, at[known])]
     unit = float(np.nanmedian(relative)) / math.sqrt(count)
     typical = float(np.median(early))
-    return math.log(typical / begin.loss) <= t.UNLUCKY * unit and math.log(early.max() / typical) <= t.FAR_OUT * unit
+    return max(math.log(typical / begin.loss), math.log(early.max() / typical)) <= t.LUCKY_ERRORS * unit
 
 
 def _recovery(losses: Values, later: Values, begin: Start) -> tuple[BlowUp, float]:

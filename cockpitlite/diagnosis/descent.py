@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from cockpitlite.diagnosis import thresholds as t
+from cockpitlite.diagnosis.calibration import beyond
+from cockpitlite.diagnosis.chance import trained_before
 from cockpitlite.diagnosis.course import blow_up, fraction_left, level, start
 from cockpitlite.diagnosis.finding import Evidence, Finding
-from cockpitlite.diagnosis.rate import family, settings
+from cockpitlite.diagnosis.layers import began_at_zero
+from cockpitlite.diagnosis.rate import family, rate, settings
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import rule
 from cockpitlite.diagnosis.window import SLOPES, Window, present, windows
@@ -99,21 +102,25 @@ def _from_the_start(readings: Readings) -> Window | None:
     return first
 
 
-@rule("F2", needs=("loss", *SLOPES), silenced_by=("R0", "F0", "F1", *_EXPLAINED_BY), fault=True)
+@rule("F2", needs=("loss", *SLOPES), silenced_by=("R0", "F0", "F0b", "F1", *_EXPLAINED_BY), fault=True)
 def no_signal(readings: Readings) -> Finding | None:
     """Each step fits its own batch a little but does not help the next one, and the loss stays where it began.
 
     That is no small learning rate, with which steps help every batch: nothing that can be learnt reaches the weights.
     Shuffled labels, dead or vanished layers, inputs of the wrong scale and weights that start at 0 look like this; so
-    does data that is pure noise.
+    does data that is pure noise. Not judged while the learning rate rises, by steps taken when it was less than half of
+    what it is now, in the first fifty steps of a model with weights that begin at 0, nor for a model that was better
+    than guessing from the start, as in fine-tuning.
     """
     window = readings.derived(present)[-1]
     if len(window.steps) < _ENOUGH:
         raise Unjudged(f"{_ENOUGH} measured steps are needed, there are {len(window.steps)}")
+    _require_signal_time(readings, window)
     small = t.SMALL[family(readings)]
     if readings.derived(blow_up) != "none" or not fraction_left(readings) > t.NO_SIGNAL_LOSS:
         return None
-    if not (window.same.value < t.NO_SIGNAL_SAME and window.next.value > small.next):
+    unhelpful = 1 - beyond(small.next, window.next.value, window.next.error)
+    if not (window.same.value < t.NO_SIGNAL_SAME and unhelpful > t.SURELY_UNHELPFUL):
         return None
     begin = readings.derived(start)
     return Finding(
@@ -133,3 +140,16 @@ def no_signal(readings: Readings) -> Finding | None:
         ),
         since=window.first,
     )
+
+
+def _require_signal_time(readings: Readings, window: Window) -> None:
+    """Raise Unjudged where steps that help no other batch are natural, or were measured under other conditions."""
+    known = readings.derived(rate)
+    if known.rising:
+        raise Unjudged("the learning rate still rises; it is judged when the warm-up is over")
+    if window.rate < t.WARMED_UP * known.now:
+        raise Unjudged("the measured steps were taken early in the warm-up")
+    if readings.now < t.WAKING_STEPS and began_at_zero(readings):
+        raise Unjudged("some weights began at 0, so that the others hardly move at first")
+    if trained_before(readings):
+        raise Unjudged("the model was better than guessing from the start, so what can be learnt may be learnt")

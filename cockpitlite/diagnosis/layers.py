@@ -55,6 +55,12 @@ def size(readings: Readings, name: str) -> int:
     return next((layer.parameters for layer in described(readings) if layer.name == _owner(name)), 0)
 
 
+def began_at_zero(readings: Readings) -> bool:
+    """Whether a weight matrix began at 0, as last layers often do: until it has grown, the others hardly move."""
+    at, names, stds = readings.first_layers("weight_std", 1)
+    return bool(len(at)) and int(at[0]) == 0 and bool(np.any(stds[0][matrices(readings, names)] == 0))
+
+
 def followed_by_norm(readings: Readings, name: str) -> bool:
     """Whether a norm comes after the layer that owns a tensor, so that the scale of its weights does not matter."""
     layers = described(readings)

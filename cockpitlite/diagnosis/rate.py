@@ -20,6 +20,8 @@ FAMILY_WORDS: dict[Family, str] = {
     "other": "an optimizer of this kind",
 }
 
+_KNOWN = 3  # learning rates that tell a gradual rise from a jump
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -108,11 +110,12 @@ def _recorded(readings: Readings) -> tuple[Steps, Values]:
 
 
 def _rises(steps: Steps, values: Values) -> bool:
-    """Whether the rate has grown gradually over the last fifth of the run."""
-    if len(values) < 3:
+    """Whether the rate has grown gradually over the last fifth of the run, and over the last three known values."""
+    if len(values) < _KNOWN:
         return False
-    latest = values[steps >= steps[-1] - max((steps[-1] - steps[0]) // 5, 2)]
-    gradual = len(np.unique(latest)) >= 3 and bool(np.all(np.diff(latest) >= 0))
+    count = int(np.sum(steps >= steps[-1] - max((steps[-1] - steps[0]) // 5, 2)))
+    latest = values[-max(count, _KNOWN) :]
+    gradual = len(np.unique(latest)) >= _KNOWN and bool(np.all(np.diff(latest) >= 0))
     return gradual and bool(latest[-1] > t.RISE * latest[0])
 
 

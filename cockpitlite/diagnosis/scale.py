@@ -72,6 +72,8 @@ def equal_units(readings: Readings) -> Finding | None:
     model's last weights are left out.
     """
     begin, layers, first = readings.first_layers("row_spread", 1)
+    if not len(begin):
+        raise Unjudged("row_spread by layer is known for 0 steps; 1 is needed")
     hidden = matrices(readings, layers)[:-1]
     from_start = not readings.events("resume") and int(begin[0]) == 0
     if from_start and hidden and np.all(first[0][hidden] < t.EQUAL_UNITS):

@@ -44,8 +44,6 @@ LUCKY_ERRORS = Threshold(
     5.0, f"{TOYS}: by how many errors of it a first batch may lie below the typical loss by chance"
 )
 OUTLIER_ERRORS = Threshold(4.0, f"{TOYS}: up to how many standard errors above the typical loss is noise")
-UNLUCKY = Threshold(4.0, f"{CHOSEN}: the same in relative errors, for batches of few samples")
-FAR_OUT = Threshold(5.0, f"{CHOSEN}: up to how many relative errors above the typical loss one of the first may lie")
 CERTAIN_RISE = Threshold(10.0, f"{CHOSEN}: times the first loss; what batches of few samples do not reach by chance")
 FEWEST_SAMPLES = 2  # of which a batch has a spread
 BLOW_UP_WITHOUT_ERROR = Threshold(2.0, f"{FITTED}: without that error, thrice the initial loss (0 of 165 good runs)")
@@ -136,6 +134,10 @@ NO_SIGNAL_LOSS = Threshold(0.97, "40 trials with faults: 9 of 12 such faults, 0 
 # Steps that are never taken, and layers that are frozen.
 REPEATED_FREEZE = 3  # places where layers are frozen behind trained ones, from which it is a pattern and meant (chosen)
 STEPLESS = 50  # backwards without a step; accumulation over more of them before the very first step is rare (chosen)
+SURELY_UNHELPFUL = Threshold(0.9, f"{CHOSEN}: probability that the step length on the next batch is above its limit")
+WARMED_UP = Threshold(0.5, f"{CHOSEN}: learning rate of the measured steps over the present one")
+WAKING_STEPS = 50  # in which weights that begin at 0 let the others move (chosen)
+LEARNT = Threshold(0.8, f"{CHOSEN}: first loss over that of guessing; untrained models had 1.0 to 1.1")
 
 # Whether training suffers from what looks odd.
 STUCK_STEPS = 100  # before, a loss that has hardly fallen tells nothing (chosen)
