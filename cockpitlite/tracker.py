@@ -312,7 +312,7 @@ class Tracker:
         finally:
             if self._waited:
                 self._waited = False
-                self.recorder.event(self.step, "no_step", {"count": 0})
+                self.recorder.event(self.step, "no_step", {"count": 0, "scaled": False})
             quiet = self._quiet > 0 and not self._alarm  # nothing is due, and what is to be told can wait
             if not quiet:
                 self._report_trouble()
@@ -336,7 +336,8 @@ class Tracker:
 
     def _tell_waiting(self) -> None:
         self._waited = True
-        self.recorder.event(self.step, "no_step", {"count": self.capture.since_step})
+        data = {"count": self.capture.since_step, "scaled": self.capture.skipped > 0}
+        self.recorder.event(self.step, "no_step", data)
 
     def _leave_step(self) -> None:
         """End the step; what a callback of the user raises reaches the training loop."""

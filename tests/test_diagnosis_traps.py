@@ -83,7 +83,7 @@ class TestStepNeverCalled:
         writer = RunWriter(path)
         writer.meta(status=status)
         for event in (count, *more):
-            writer.event(0, "no_step", {"count": event})
+            writer.event(0, "no_step", {"count": event, "scaled": False})
         if logged:
             writer.reading("valid_accuracy", 0, 0.1)
         writer.close()
@@ -446,6 +446,19 @@ class TestWithoutSteps:
         events = cockpitlite.load(run_path).events("no_step")
         assert [event.data["count"] for event in events] == [50, 0]
         assert "F0c" not in [finding.code for finding in diagnose(run_path)]
+
+    def test_a_grad_scaler_that_skips_every_step_is_named(self, watch, run_path):
+        model = network()
+        watched, scaler = watch(SGD(model.parameters(), lr=0.05), model), torch.amp.GradScaler("cpu")
+        for _ in range(20):
+            watched.zero_grad()
+            scaler.scale(model(torch.randn(8, 5)).mean() * float("inf")).backward()
+            scaler.step(watched)
+            scaler.update()
+        watched.cockpit.close()
+        (found,) = diagnose(run_path)
+        assert found.code == "F0c"
+        assert "GradScaler" in found.title
 
     def test_gradients_after_the_training_are_nothing(self, train, run_path):
         found = train(steps=20)

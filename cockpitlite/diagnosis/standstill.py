@@ -24,17 +24,21 @@ def step_never_called(readings: Readings) -> Finding | None:
     ended = readings.meta.get("status") in ("finished", "stopped")
     if count < (t.FEW if ended else t.STEPLESS):
         return None
+    scaled = bool(events[-1].data.get("scaled"))
     return Finding(
         code="F0c",
         severity="error",
         confidence=0.98,
-        title="optimizer.step() is never called",
+        title="The GradScaler has let no step through" if scaled else "optimizer.step() is never called",
         explanation=(
             f"{count:,} backwards have given the parameters a gradient, and none was followed by a step of this "
             "optimizer: nothing is trained."
         ),
         suggestion=(
-            "Call optimizer.step() after backward(), on the optimizer that watch() returned. If another optimizer "
+            "Check that scaler.step(optimizer) and scaler.update() are called. If they are, the scaled gradients are "
+            "never finite: look for a value that overflows in float16, and use bfloat16 or float32 there."
+            if scaled
+            else "Call optimizer.step() after backward(), on the optimizer that watch() returned. If another optimizer "
             "trains these parameters, watch that one."
         ),
         since=events[-1].step,
