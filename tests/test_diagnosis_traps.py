@@ -224,6 +224,30 @@ class TestOrder:
         assert list(judged(steps=40, readings=gone))[:2] == ["F6d", "R0"]
 
 
+class TestResumption:
+    def resumed(self, level, steps=130):
+        def loss(step):
+            return 2.3 * 0.97 ** min(step, 60) if step < 100 else level
+
+        return {"steps": steps, "readings": {"loss": loss}, "events": [(100, "resume", {"from": 100})]}
+
+    def test_a_jump_back_to_the_start(self, judged):
+        found = judged(**self.resumed(2.2))["F21"]
+        assert (found.severity, found.since) == ("warning", 100)
+        assert "weights were probably not loaded" in found.title
+
+    def test_a_smaller_one(self, judged):
+        assert "optimizer" in judged(**self.resumed(1.0))["F21"].suggestion
+
+    def test_none_where_it_goes_on(self, judged):
+        assert "F21" not in judged(**self.resumed(0.38))
+        assert "F21" not in judged(**{**self.resumed(2.2), "events": []})
+
+    def test_it_waits_and_is_forgotten(self, judged):
+        assert "F21" in judged.reasons(**self.resumed(2.2, steps=105))
+        assert "F21" not in judged(**self.resumed(2.2, steps=310))
+
+
 # For real -------------------------------------------------------------------------------------------------------------
 
 
@@ -409,6 +433,24 @@ def constant(model):
 
 def test_weights_that_are_all_equal_come_first(train):
     assert next(iter(train(change=constant))) == "F6c"
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_resumed_run_without_its_weights(watch, run_path, loaded):
+    model = network()
+    for leg in range(2):
+        if leg and not loaded:
+            model = network()
+        watched = watch(SGD(model.parameters(), lr=0.3), model, every=10, resume=bool(leg))
+        for _ in range(100 if leg == 0 else 20):
+            x = torch.randn(32, 5)
+            watched.zero_grad()
+            functional.cross_entropy(model(x), (x[:, 0] > 0).long()).backward()
+            watched.step()
+        watched.cockpit.close()
+    found = {finding.code: finding for finding in diagnose(run_path)}
+    assert ("F21" in found) is not loaded
+    assert loaded or "not loaded" in found["F21"].title
 
 
 class TestWithoutSteps:

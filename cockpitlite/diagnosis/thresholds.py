@@ -227,6 +227,7 @@ NOISE_FLOOR = Threshold(10.0, f"{CHOSEN}: gradient noise scale over batch size")
 SPIKE_SPREADS = Threshold(6.0, "robust standard deviations of the log-loss; stricter than ZClip's 2.5, not tested")
 SPIKE_RISE = Threshold(1.5, "times the median loss, not tested")
 SPIKE_MEMORY = 50  # losses that a spike is held against
+ANEW = Threshold(0.8, f"{CHOSEN}: loss after a resumption over the first loss of the run, from which it began anew")
 SPIKE_STEPS = 200  # for which a spike is remembered, and in which three are many
 MANY_SPIKES = 3
 EDGE = (Threshold(0.8, f"{CHOSEN}: ratio to the edge of stability"), Threshold(1.5, CHOSEN))
