@@ -76,9 +76,14 @@ def _plain(value: Any) -> Any:
 def _model(model: nn.Module) -> dict[str, Any]:
     parameters = list(model.parameters())
     layers = [
-        {"name": name, "class": type(module).__name__, "parameters": sum(p.numel() for p in owned)}
+        {
+            "name": name,
+            "class": type(module).__name__,
+            "parameters": sum(p.numel() for p in owned.values()),
+            "tensors": list(owned),
+        }
         for name, module in model.named_modules()
-        if (owned := list(module.parameters(recurse=False)))
+        if (owned := dict(module.named_parameters(recurse=False)))
     ]
     return {
         "class": type(model).__name__,

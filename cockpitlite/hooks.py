@@ -26,6 +26,7 @@ from cockpitlite.trace import Trace, plain
 from cockpitlite.tree import map_tensors, tensors_in
 
 MOST_PROBES = 4  # parameters whose gradients tell whether a backward has reached the model
+WAITING = 50  # backwards without a step, after which it is told each time
 Shapes = list[torch.Size]  # of the tensors that a call returned
 
 
@@ -346,8 +347,9 @@ class Capture:
     that our own re-evaluations are invisible. ``evaluated_again`` tells of a closure that was called more than once.
     ``versions`` are those of the parameters that the last forward was made with, and ``values`` copies of them where
     the capture ``keeps_values``. ``unused`` counts backwards that no step followed, ``skipped`` those of them whose
-    loss a GradScaler had scaled: it skips the step where a gradient is not finite. Where nothing is wished for,
-    backwards are only ``heard``.
+    loss a GradScaler had scaled: it skips the step where a gradient is not finite. ``since_step`` counts those since
+    the last step, used or not, and ``on_waiting`` is called at each fiftieth. Where nothing is wished for, backwards
+    are only ``heard``.
     """
 
     def __init__(
@@ -370,6 +372,9 @@ class Capture:
         self.keeps_values = False
         self.seen_eval = False
         self.unused = self.skipped = 0
+        self.since_step = 0
+        self.on_waiting: Callable[[], None] = lambda: None
+        self._old: list[tuple[int, int] | None] = []
         self._thread: int | None = None
         self.trace = Trace()
         self.forwards: list[Forward] = []
@@ -419,8 +424,10 @@ class Capture:
         self.observed: Tensor | None = None
         if wish.gradient:
             self._marks = self._gradient_marks()  # whatever the gradients hold now is old
+            self._old = _marks(self.parameters)
         self.complete = self.evaluated_again = self._closure = False
         self._marks_after_step = True
+        self.since_step = 0
 
     def _reset(self, wish: Wish) -> None:
         if not self.trace.closed:
@@ -550,8 +557,8 @@ class Capture:
         marks = self._gradient_marks()
         if marks != self._marks or all(mark is None for mark in marks):
             self._forget_backwards()  # the gradients were cleared since: a new sum begins
-        elif self._marks_after_step and self.wish.gradient:
-            self.stale = self._gradient_copy()  # nobody cleared the gradients of the last step
+        if self._marks_after_step and self.wish.gradient:
+            self.stale = self._left_over()
         self._marks_after_step = False
         self._marks = marks
         if not self.wish:
@@ -574,6 +581,7 @@ class Capture:
         self._marks = marks
         if not reached:
             return
+        self._count()
         if not self.wish:
             self.heard.append(_heard(_scalars(given)))
             self.complete = self._closure
@@ -589,6 +597,13 @@ class Capture:
         if self.wish.gradient:
             self.gradient = self._gradient_copy()
             self._copied = _marks(self.parameters)
+
+    def _count(self) -> None:
+        """Count a backward that may never be followed by a step; inside of a step it has been."""
+        if not self._closure:
+            self.since_step += 1
+            if self.since_step % WAITING == 0:
+                self.on_waiting()
 
     @property
     def unchanged(self) -> bool:
@@ -669,8 +684,15 @@ class Capture:
         """Tell, without looking at a value, whether the gradients are the ones last seen."""
         return _marks(self._probes)
 
+    def _left_over(self) -> list[Tensor | None] | None:
+        """Return copies of the gradients that nobody has cleared since the last step, None where all were."""
+        marks = _marks(self.parameters)
+        kept = [mark is not None and mark == old for mark, old in zip(marks, self._old, strict=True)]
+        copies = zip(self.parameters, kept, strict=True)
+        return [_copy(p.grad) if left else None for p, left in copies] if any(kept) else None
+
     def _gradient_copy(self) -> list[Tensor | None]:
-        return [None if p.grad is None else _dense(p.grad.detach()).clone() for p in self.parameters]
+        return [_copy(p.grad) for p in self.parameters]
 
 
 def _marks(parameters: Sequence[nn.Parameter]) -> list[tuple[int, int] | None]:
@@ -799,8 +821,11 @@ def _magnitude(tensor: Tensor) -> Tensor:
     return torch.linalg.vector_norm(tensor.detach().as_subclass(Tensor), torch.inf)
 
 
-def _dense(tensor: Tensor) -> Tensor:
-    return tensor.to_dense() if tensor.is_sparse else tensor
+def _copy(gradient: Tensor | None) -> Tensor | None:
+    """Return a dense copy, outside of any graph."""
+    if gradient is None:
+        return None
+    return (gradient.detach().to_dense() if gradient.is_sparse else gradient.detach()).clone()
 
 
 def _scalars(given: Any) -> list[Tensor]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cockpitlite.axes import shapes_with_one_more
 from cockpitlite.hooks import (
+    WAITING,
     CallRecorder,
     Capture,
     Meter,
@@ -27,6 +28,7 @@ from cockpitlite.hooks import (
     versions_of,
 )
 from cockpitlite.instrument import Instrument, Provided, named_readings
+from cockpitlite.loss_functions import Comparison, comparisons, crossed
 from cockpitlite.meters import Meters
 from cockpitlite.plan import Plan, Program, work_out
 from cockpitlite.precision import widest
@@ -42,6 +44,7 @@ from cockpitlite.statistics.samples import accounted
 from cockpitlite.statistics.step import norms
 
 _UNTRACKED, _NOTHING = Plan(), Wish()
+MOST_NOTED = 20  # changes of what the loss asks for; one that goes on changing tells nothing more
 MOST_QUIET = 16  # steps without anything due, after which what they took is looked at
 _RECORDED_SETTINGS = ("momentum", "betas", "weight_decay", "dampening", "nesterov", "eps", "alpha", "maximize")
 
@@ -140,12 +143,12 @@ class Tracker:
         self.instruments = [i for i in instruments if watched.model is not None or not i.needs_model]
         self.schedule = schedule
         self.recorder = recorder
-        self.step = first_step
+        self.step = self._first_step = first_step
         self.paused = False
         self.after_step: Callable[[int], None] = lambda step: None
         self.reasons: dict[str, str] = {}
         self._programs: dict[Plan, Program] = {}
-        self._alarm = self._broken = False
+        self._alarm = self._broken = self._waited = False
         self._quiet = 0
         self._line: Line | None = None
         self._snapshot: _Snapshot | None = None
@@ -157,6 +160,7 @@ class Tracker:
         self._owners: dict[str, str] = {"loss": "loss"}
         self._missing: list[bool] | None = None
         self._dtypes: dict[str, str] = {}
+        self._asked: dict[str, Any] = {}
         self._structure: dict[str, Any] = {}
         self._settings: list[dict[str, Any]] | None = None
         self._held_parameters = _held(watched.optimizer)
@@ -199,7 +203,9 @@ class Tracker:
     def _new_capture(self) -> Capture:
         watched = self.watched
         owners = None if watched.unseen else watched.owners
-        return Capture(watched.hooked, owners, watched.parameters, watched.batch_dim, shapes_with_one_more)
+        capture = Capture(watched.hooked, owners, watched.parameters, watched.batch_dim, shapes_with_one_more)
+        capture.on_waiting = self._wait
+        return capture
 
     def _adopt_parameters(self) -> None:
         """Watch the parameters that the optimizer has been given since."""
@@ -222,6 +228,8 @@ class Tracker:
         """Detach every hook."""
         for handle in self._handles:
             handle.remove()
+        if self.step == self._first_step and self.capture.since_step:
+            self._tell_waiting()
         self.capture.close()
 
     def pause(self) -> None:
@@ -303,6 +311,9 @@ class Tracker:
             if not self.paused:
                 self._measure(plan)
         finally:
+            if self._waited:
+                self._waited = False
+                self.recorder.event(self.step, "no_step", {"count": 0, "scaled": False})
             quiet = self._quiet > 0 and not self._alarm  # nothing is due, and what is to be told can wait
             if not quiet:
                 self._report_trouble()
@@ -315,6 +326,19 @@ class Tracker:
                 self._account()
                 self._adopt_parameters()
                 self._plan = self._next_plan(plan)
+
+    def _wait(self) -> None:
+        """Many backwards have passed without a step: tell so where there never was one, the more of them the rarer."""
+        if self.step > self._first_step:
+            return
+        if math.log10(self.capture.since_step / WAITING).is_integer():
+            self._tell_waiting()
+        self.after_step(self.last_step)  # without steps, nobody else lets the diagnosis look
+
+    def _tell_waiting(self) -> None:
+        self._waited = True
+        data = {"count": self.capture.since_step, "scaled": self.capture.skipped > 0}
+        self.recorder.event(self.step, "no_step", data)
 
     def _leave_step(self) -> None:
         """End the step; what a callback of the user raises reaches the training loop."""
@@ -334,6 +358,8 @@ class Tracker:
             self._note_structure(step)
         self._note_settings(step)
         self._note_dtypes(step)
+        if plan.diagnosis:
+            self._note_loss(step)
         program = self._program(plan)
         supply = Supply(step, program.wants)
         block = Block(self.step, seconds=time.perf_counter() - self._started)
@@ -629,6 +655,14 @@ class Tracker:
             self._dtypes = found
             self.recorder.event(self.step, "dtypes", found)
 
+    def _note_loss(self, step: Step) -> None:
+        """Tell what the loss asks for: by which functions, with which factor on them, and whether shapes fit."""
+        found = _asked(step)
+        if found and found != self._asked and self._counts.get("loss_functions", 0) < MOST_NOTED:
+            self._asked = found
+            self._counts["loss_functions"] = self._counts.get("loss_functions", 0) + 1
+            self.recorder.event(self.step, "loss_functions", found)
+
     def _note_settings(self, step: Step) -> None:
         """Tell when a hyperparameter other than the learning rate has changed."""
         for index, (old, new) in enumerate(zip(self._settings or [], step.groups, strict=False)):
@@ -745,6 +779,37 @@ def _is_broken(loss: Tensor | float) -> bool:
 def _spoilt(step: Step) -> Tensor | None:
     """Return the sample with the first non-finite input, −1 for none, None where nobody looked."""
     return next((forward.spoilt for backward in step.backwards for forward in backward.forwards), None)
+
+
+def _asked(step: Step) -> dict[str, Any]:
+    """Return plain data on the loss functions of a step, none where no known one was seen.
+
+    ``factor`` is that on the mean of all their single losses, None where they have none in common; ``summed`` tells
+    that the loss is a sum over the batch.
+    """
+    calls = [call for backward in step.backwards for call in comparisons(backward)]
+    pairs = [pair for pair in map(crossed, step.backwards) if pair is not None]
+    if not calls and not pairs:
+        return {}
+    factors = [call.factor * step.sign for call in calls]
+    agree = bool(factors) and (all(factor > 0 for factor in factors) or all(factor < 0 for factor in factors))
+    factor = float(f"{sum(factors):.4g}") if agree else None
+    return {
+        "functions": sorted({call.name for call in calls}),
+        "factor": factor,
+        "summed": factor is not None and _is_summed(abs(sum(factors)), calls, step),
+        "crossed": [list(shape) for shape in pairs[0]] if pairs else None,
+    }
+
+
+def _is_summed(factor: float, calls: Sequence[Comparison], step: Step) -> bool:
+    """Whether a loss is a sum over samples: its factor is their number, or that of all single losses."""
+    samples = sum(backward.samples or 0 for backward in step.backwards)
+    elements = sum(call.elements for call in calls)
+    if samples < 2 or len({call.name for call in calls}) > 1:
+        return False
+    by_sample = math.isclose(factor, samples, rel_tol=1e-3) and elements != samples**2
+    return by_sample or math.isclose(factor, elements, rel_tol=1e-3)
 
 
 def _signs(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> list[float]:

@@ -51,9 +51,9 @@ class ClipFactor(Instrument):
 class LeftOver(Instrument):
     """‖g‖ of what was in the gradients before the step's first backward, over ‖g‖ of what its backwards added.
 
-    0 where they had been cleared, as they should be: else every step uses the gradients of all the steps before it.
-    Several backwards before one step are one gradient. Free where they were cleared, else one pass over the gradients,
-    on the diagnosis schedule only.
+    0 where they had been cleared, as they should be: else every step uses the gradients of all the steps before it; of
+    each tensor and of all together. Several backwards before one step are one gradient. Costs one pass over the
+    gradients, on the diagnosis schedule only.
     """
 
     name = "stale_gradient"
@@ -62,5 +62,5 @@ class LeftOver(Instrument):
     order = 33
 
     def read(self, stale: StaleGradient) -> Readings:
-        """Return the ratio."""
-        return stale.ratio
+        """Return the ratios."""
+        return Layered(stale.ratio, stale.names, stale.each)

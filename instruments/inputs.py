@@ -1,7 +1,7 @@
 """What the model is given to train on."""
 
 from cockpitlite.instrument import Instrument, Provided, Reading, Readings
-from cockpitlite.statistics import InputFingerprint, InputScale, Occasion
+from cockpitlite.statistics import InputFingerprint, InputScale, Occasion, RealTargets
 
 
 class InputStatistics(Instrument):
@@ -10,9 +10,10 @@ class InputStatistics(Instrument):
 
     Networks are initialised for inputs with a mean near 0 and a standard deviation near 1. Where the input is a matrix
     ``[sample, feature]``, ``input_spread`` is the largest standard deviation of a feature over the smallest of those
-    that vary at all: beyond 100, one learning rate does not suit all of them. Over all forwards of the step together;
-    unavailable where only whole numbers are given, such as tokens. Costs four passes over the input, on every
-    fifth step of the diagnosis schedule.
+    that vary at all: beyond 100, one learning rate does not suit all of them. Where the loss compares real numbers, by
+    a function of `torch.nn`, ``target_mean`` and ``target_std`` are those of the targets. Over all forwards of the step
+    together; unavailable where only whole numbers are given, such as tokens. Costs four passes over the input and two
+    over the targets, on every fifth step of the diagnosis schedule.
     """
 
     name = "input_mean"
@@ -20,8 +21,8 @@ class InputStatistics(Instrument):
     on_diagnosis_schedule = True
     order = 94
 
-    def read(self, inputs: InputScale, occasion: Occasion) -> Readings:
-        """Return what is known of the scale."""
+    def read(self, inputs: InputScale, targets: RealTargets, occasion: Occasion) -> Readings:
+        """Return what is known of the scales."""
         if not occasion.regular:
             return {}
         least, most = inputs.range
@@ -33,6 +34,8 @@ class InputStatistics(Instrument):
         }
         if inputs.spread is not None:
             readings["input_spread"] = inputs.spread
+        if targets.known:
+            readings |= {"target_mean": targets.mean, "target_std": targets.std}
         return readings
 
 

@@ -283,6 +283,40 @@ class TestNoSignal:
     def test_not_when_the_loss_falls(self, judged):
         assert "F2" not in judged(**{**FLAT, "loss": falling})
 
+    def test_not_while_the_rate_rises(self, judged, reasons):
+        warm = {**FLAT, "steps": 50, "rate": lambda step: 0.002 * (step + 1)}
+        assert "F2" not in judged(**warm)
+        assert "rises" in reasons(**warm)["F2"]
+
+    def test_not_by_steps_from_the_warm_up(self, judged, reasons):
+        warm = {**FLAT, "steps": 150, "rate": lambda step: 0.001 * min(step + 1, 100)}
+        assert "F2" not in judged(**warm)
+        assert "warm-up" in reasons(**warm)["F2"]
+
+    def test_not_where_the_next_batch_may_be_helped(self, judged):
+        assert "F2" in judged(**{**FLAT, "after": -0.7, "noise": 0.05})
+        assert "F2" not in judged(**{**FLAT, "after": -0.7, "noise": 0.6})
+
+    def test_not_in_the_first_steps_of_weights_that_begin_at_zero(self, judged):
+        zero = {"layers": {"weight_std": lambda step: (0.1, 0.1, 0.0 if step == 0 else 0.01)}}
+        assert "F2" in judged(**{**FLAT, "steps": 50})
+        assert "F2" not in judged(**{**FLAT, "steps": 50, **zero})
+        assert "F2" in judged(**{**FLAT, **zero})
+
+    @pytest.mark.parametrize(
+        ("function", "readings"),
+        [
+            ("cross_entropy", {"classes": lambda step: 20.0}),
+            ("mse_loss", {"target_std": lambda step: 1.8, "target_mean": lambda step: 0.0}),
+        ],
+    )
+    def test_not_of_a_model_that_was_trained_before(self, judged, function, readings):
+        asked = {"functions": [function], "factor": 1.0, "summed": False, "crossed": None}
+        events = [parameters(), (0, "loss_functions", asked)]
+        assert "F2" not in judged(**{**FLAT, "values": readings, "events": events})
+        fewer = {name: lambda step, give=give: give(step) * 0.55 for name, give in readings.items()}
+        assert "F2" in judged(**{**FLAT, "values": fewer, "events": events})
+
 
 class TestBlowUp:
     @staticmethod
@@ -350,6 +384,34 @@ class TestBlowUp:
             steps=100, loss=lambda step: 9.0 if step == 40 else loss(step), values={"loss_std": spread}
         )
         assert "R1" in judged(steps=100, loss=lambda step: 1.0 if step == 0 else 3.0, values={"loss_std": spread})
+
+    def test_small_batches_may_have_a_low_first_one_and_a_high_one_later(self, judged):
+        def loss(step):
+            return 0.25 if step == 0 else 2.0 if step == 3 else 0.6
+
+        few = {"batch_size": lambda step: 8.0, "loss_std": lambda step: 0.9 * loss(step)}
+        for steps in (5, 30, 100):
+            assert "R1" not in judged(steps=steps, loss=loss, values=few)
+        many = {**few, "batch_size": lambda step: 64.0}
+        assert "R1" in judged(steps=100, loss=loss, values=many)
+        alike = {**few, "loss_std": lambda step: 0.3 * loss(step)}  # samples that differ less leave less to luck
+        assert "R1" in judged(steps=100, loss=loss, values=alike)
+        far = lambda step: 0.25 if step == 0 else 9.0  # noqa: E731
+        for steps in (5, 100):
+            assert "R1" in judged(steps=steps, loss=far, values={**few, "loss_std": lambda step: 0.9 * far(step)})
+
+    def test_a_trained_model_has_a_few_samples_that_make_the_loss(self, judged):
+        def loss(step):
+            return 0.02 if step == 0 else 0.15 if step == 30 else 0.04
+
+        asked = {"functions": ["cross_entropy"], "factor": 1.0, "summed": False, "crossed": None}
+        trained = [parameters(), (0, "loss_functions", asked)]
+        values = {"classes": lambda step: 10.0, "loss_std": lambda step: 2.8 * loss(step)}
+        assert "R1" not in judged(
+            steps=100, loss=loss, values={**values, "loss_std": lambda step: 2.8 * loss(step)}, events=trained
+        )
+        worse = lambda step: 0.02 if step == 0 else 2.3  # noqa: E731
+        assert "R1" in judged(steps=100, loss=worse, values={**values, "loss_std": lambda step: 0.1}, events=trained)
 
     def test_a_negative_loss_is_judged_with_less_certainty(self, judged):
         found = judged(steps=100, loss=lambda step: -2.3 if step < 4 else 30.0)["R1"]

@@ -16,7 +16,7 @@ from cockpitlite.diagnosis.rule import rule
 from cockpitlite.diagnosis.words import new_rate, number
 
 # Faults that make a loss blow up at a learning rate that would be right without them.
-_EXPLAINED_BY = ("F6a", "F6b", "F6c", "F7", "F8c", "F15")
+_EXPLAINED_BY = ("F6a", "F6b", "F6c", "F6d", "F7", "F8c", "F8e", "F15")
 _NEGATIVE = "The loss is not positive, a case the calibration does not cover."
 
 

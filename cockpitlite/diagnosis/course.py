@@ -9,6 +9,7 @@ import numpy as np
 
 from cockpitlite.diagnosis import thresholds as t
 from cockpitlite.diagnosis.calibration import BlowUp
+from cockpitlite.diagnosis.chance import trained_before
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.store import Values
 
@@ -86,7 +87,7 @@ def peak(readings: Readings) -> Peak | None:
     high = np.flatnonzero((early > readings.derived(limit).loss) & np.isfinite(early))
     if not len(high):
         return None
-    if _lucky_start(readings, early):
+    if _lucky_start(readings, early) or _scattered(readings, early):
         return None
     top = int(high[np.argmax(early[high])])
     course, after = _recovery(losses[top + 1 :], steps[top + 1 :] - steps[top], begin)
@@ -97,6 +98,14 @@ def blow_up(readings: Readings) -> BlowUp:
     """Return whether the loss blew up early, and how it went on."""
     found = readings.derived(peak)
     return "none" if found is None else found.course
+
+
+def rose_early(readings: Readings) -> bool:
+    """Whether the loss has blown up early, come back or not; False where that cannot be told."""
+    try:
+        return readings.derived(blow_up) != "none"
+    except Unjudged:
+        return False
 
 
 def level(readings: Readings, count: int = _LATEST) -> float:
@@ -147,6 +156,32 @@ def _lucky_start(readings: Readings, early: Values) -> bool:
     noise = float(np.nanmedian(spreads)) * error / float(spreads[0]) if spreads[0] > 0 else 0.0
     higher = typical - begin.loss
     return 0 <= higher <= t.LUCKY_ERRORS * error and bool(np.nanmax(early) - typical < t.OUTLIER_ERRORS * noise)
+
+
+def _scattered(readings: Readings, early: Values) -> bool:
+    """Whether the first losses differ by no more than the luck of batches, the first of them being a low one.
+
+    Asked where batches are small, or the model is trained already, so that a few samples make the loss. Held against
+    their median on a log scale, in units of what the samples of a batch differ by, relative to the loss: that is known
+    from several batches, and grows with the loss where training really blows up. Before twenty losses are known, only a
+    rise beyond all luck is one.
+    """
+    begin = readings.derived(start)
+    if not all(map(readings.has, ("loss_std", "batch_size"))) or begin.loss <= 0 or not np.all(early > 0):
+        return False
+    count = float(readings.series("batch_size", since=begin.step)[1][0])
+    doubtful = t.FEWEST_SAMPLES <= count < t.FEW_SAMPLES or readings.derived(trained_before)
+    if not doubtful or not np.all(np.isfinite(early)):
+        return False
+    if len(early) < t.LATE_STEPS:
+        return bool(np.max(early) < t.CERTAIN_RISE * begin.loss)
+    at, spreads = readings.series("loss_std", since=begin.step)
+    steps, losses = readings.series("loss", since=begin.step)
+    known = at < begin.step + t.BLOW_UP_STEPS
+    relative = spreads[known] / losses[np.searchsorted(steps, at[known])]
+    unit = float(np.nanmedian(relative)) / math.sqrt(count)
+    typical = float(np.median(early))
+    return max(math.log(typical / begin.loss), math.log(early.max() / typical)) <= t.LUCKY_ERRORS * unit
 
 
 def _recovery(losses: Values, later: Values, begin: Start) -> tuple[BlowUp, float]:

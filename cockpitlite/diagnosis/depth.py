@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cockpitlite.diagnosis import thresholds as t
-from cockpitlite.diagnosis.course import blow_up, stuck, suffers
+from cockpitlite.diagnosis.course import rose_early, stuck, suffers
 from cockpitlite.diagnosis.finding import Evidence, Finding
 from cockpitlite.diagnosis.layers import matrices, middle, unbroken
 from cockpitlite.diagnosis.readings import Readings, Unjudged
@@ -133,7 +133,7 @@ def _grows(readings: Readings) -> Finding | None:
 
 def _bursts(readings: Readings) -> Finding | None:
     steps, norms = readings.recent("grad_norm", _LOOK_FAR, t.FEW)
-    if _blew_up(readings):
+    if readings.derived(rose_early):
         return None
     _, first = readings.first("grad_norm", 10)
     usual = max(middle(norms), middle(first))
@@ -197,13 +197,6 @@ def _largest_layer(readings: Readings, step: int) -> str:
     if not len(at) or int(at[-1]) != step or not np.isfinite(values[-1]).any():
         return ""
     return layers[int(np.nanargmax(values[-1]))]
-
-
-def _blew_up(readings: Readings) -> bool:
-    try:
-        return readings.derived(blow_up) != "none"
-    except Unjudged:
-        return False
 
 
 def _part(ratio: float) -> str:

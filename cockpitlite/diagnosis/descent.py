@@ -3,27 +3,74 @@
 from __future__ import annotations
 
 from cockpitlite.diagnosis import thresholds as t
+from cockpitlite.diagnosis.calibration import beyond
+from cockpitlite.diagnosis.chance import trained_before
 from cockpitlite.diagnosis.course import blow_up, fraction_left, level, start
 from cockpitlite.diagnosis.finding import Evidence, Finding
-from cockpitlite.diagnosis.rate import family
+from cockpitlite.diagnosis.layers import began_at_zero
+from cockpitlite.diagnosis.rate import family, rate, settings
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import rule
-from cockpitlite.diagnosis.window import SLOPES, present
-from cockpitlite.diagnosis.words import number, percent
+from cockpitlite.diagnosis.window import SLOPES, Window, present, windows
+from cockpitlite.diagnosis.words import listed, number, percent
 
 # Faults with a name of their own, which look like this.
-_EXPLAINED_BY = ("F3", "F4a", "F5", "F6a", "F6b", "F6c", "F7", "F8a", "F8c", "F8d", "F15", "F18", "F19")
+_EXPLAINED_BY = ("F3", "F4a", "F5", "F6a", "F6b", "F6c", "F7", "F8a", "F8c", "F8d", "F8e", "F15", "F18", "F19")
+_FAMILIAR = 10  # steps in which three measured ones lie
 _ENOUGH = 8  # measured steps for "no learnable signal": most of a stretch
 
 
-@rule("F1", needs=SLOPES[:2], fault=True)
+@rule("F1", fault=True)
 def wrong_sign(readings: Readings) -> Finding | None:
-    """Nearly every step goes up the slope of its own batch, and the loss of that batch is higher at its end.
+    """The steps go uphill, or downhill on the negative of a loss: something has the wrong sign.
 
-    Momentum goes uphill now and then (at most a third of the steps in good runs); nine steps in ten means that the
-    loss, the gradient or the update has the wrong sign. It is never a matter of the learning rate.
+    Nine in ten measured steps go up the slope of their own batch and end at a higher loss of it; momentum goes uphill
+    now and then (at most a third of the steps in good runs). Two steps suffice where the first of the run is one of
+    them: nothing but the gradient has made it. Or the loss is a cross-entropy or the distance of predictions from
+    targets, and is maximised: by `-loss`, or by `maximize=True`, with the same factor at three measured steps in a row.
+    Not where another network stands between model and loss, as in a GAN, nor where samples have weights of their own or
+    the factor changes, as with rewards. It is never a matter of the learning rate.
     """
-    window = readings.derived(present)[-1]
+    return _maximised(readings) or _uphill(readings)
+
+
+def _maximised(readings: Readings) -> Finding | None:
+    events = readings.events("loss_functions")
+    factors = {event.data.get("factor") for event in events}
+    factor = next(iter(factors)) if len(factors) == 1 else None
+    if not isinstance(factor, int | float) or not factor < 0 or readings.now < events[-1].step + _FAMILIAR:
+        return None
+    names = listed([str(name) for name in events[-1].data.get("functions", [])])
+    set_so = any(group.get("maximize") for group in settings(readings))
+    steps, losses = readings.recent("loss", _ENOUGH)
+    return Finding(
+        code="F1",
+        severity="error",
+        confidence=0.98,
+        title="The loss has the wrong sign: it is maximised",
+        explanation=(
+            f"The steps go down {number(factor)} times the mean of {names}, which is smallest where predictions are "
+            f"right: training makes them as wrong as can be. {_HOW[set_so]}"
+        ),
+        evidence=(Evidence.of("loss", steps, losses),),
+        suggestion=(
+            f"{'Leave out maximize=True' if set_so else 'Leave out the minus before the loss'}, unless the model is "
+            "to get worse at this, as in unlearning. Do not change the learning rate."
+        ),
+        since=events[0].step,
+    )
+
+
+_HOW = {
+    True: "The optimizer was made with maximize=True.",
+    False: "Backward was given the negative of a loss.",
+}
+
+
+def _uphill(readings: Readings) -> Finding | None:
+    for name in SLOPES[:2]:
+        readings.require(name)
+    window = _from_the_start(readings) or readings.derived(present)[-1]
     if window.uphill < t.WRONG_SIGN_UPHILL or window.rose < t.WRONG_SIGN_RISE:
         return None
     count = len(window.steps)
@@ -45,21 +92,35 @@ def wrong_sign(readings: Readings) -> Finding | None:
     )
 
 
-@rule("F2", needs=("loss", *SLOPES), silenced_by=("R0", "F0", "F1", *_EXPLAINED_BY), fault=True)
+def _from_the_start(readings: Readings) -> Window | None:
+    """Return the stretch from the first step of a run that has few measured steps, if that step went uphill."""
+    stretches = readings.derived(windows)
+    first = stretches[0] if len(stretches) == 1 else None
+    resumed = bool(readings.events("resume"))
+    if first is None or resumed or first.first > 0 or not 2 <= len(first.steps) < t.FEW or first.slopes[0][0] <= 0:
+        return None
+    return first
+
+
+@rule("F2", needs=("loss", *SLOPES), silenced_by=("R0", "F0", "F0b", "F1", *_EXPLAINED_BY), fault=True)
 def no_signal(readings: Readings) -> Finding | None:
     """Each step fits its own batch a little but does not help the next one, and the loss stays where it began.
 
     That is no small learning rate, with which steps help every batch: nothing that can be learnt reaches the weights.
     Shuffled labels, dead or vanished layers, inputs of the wrong scale and weights that start at 0 look like this; so
-    does data that is pure noise.
+    does data that is pure noise. Not judged while the learning rate rises, by steps taken when it was less than half of
+    what it is now, in the first fifty steps of a model with weights that begin at 0, nor for a model that was better
+    than guessing from the start, as in fine-tuning.
     """
     window = readings.derived(present)[-1]
     if len(window.steps) < _ENOUGH:
         raise Unjudged(f"{_ENOUGH} measured steps are needed, there are {len(window.steps)}")
+    _require_signal_time(readings, window)
     small = t.SMALL[family(readings)]
     if readings.derived(blow_up) != "none" or not fraction_left(readings) > t.NO_SIGNAL_LOSS:
         return None
-    if not (window.same.value < t.NO_SIGNAL_SAME and window.next.value > small.next):
+    unhelpful = 1 - beyond(small.next, window.next.value, window.next.error)
+    if not (window.same.value < t.NO_SIGNAL_SAME and unhelpful > t.SURELY_UNHELPFUL):
         return None
     begin = readings.derived(start)
     return Finding(
@@ -79,3 +140,16 @@ def no_signal(readings: Readings) -> Finding | None:
         ),
         since=window.first,
     )
+
+
+def _require_signal_time(readings: Readings, window: Window) -> None:
+    """Raise Unjudged where steps that help no other batch are natural, or were measured under other conditions."""
+    known = readings.derived(rate)
+    if known.rising:
+        raise Unjudged("the learning rate still rises; it is judged when the warm-up is over")
+    if window.rate < t.WARMED_UP * known.now:
+        raise Unjudged("the measured steps were taken early in the warm-up")
+    if readings.now < t.WAKING_STEPS and began_at_zero(readings):
+        raise Unjudged("some weights began at 0, so that the others hardly move at first")
+    if trained_before(readings):
+        raise Unjudged("the model was better than guessing from the start, so what can be learnt may be learnt")

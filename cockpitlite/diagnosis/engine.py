@@ -18,16 +18,20 @@ from cockpitlite.diagnosis import (
     depth,
     descent,
     edge,
+    frozen,
     gradients,
     mode,
     nonfinite,
     outputs,
     plateau,
+    resumption,
     scale,
     schedule,
     spikes,
+    standstill,
     step_length,
     structure,
+    targets,
     units,
 )
 from cockpitlite.diagnosis.finding import Finding
@@ -40,14 +44,18 @@ from cockpitlite.store import Run, load
 THEMES: tuple[ModuleType, ...] = (
     nonfinite,
     structure,
+    standstill,
+    frozen,
     gradients,
     outputs,
+    targets,
     scale,
     units,
     decay,
     depth,
     data,
     mode,
+    resumption,
     schedule,
     descent,
     blow_up,
@@ -61,6 +69,7 @@ RULES: tuple[Rule, ...] = tuple(thing for theme in THEMES for thing in vars(them
 
 _SEVERITIES = ("error", "warning", "info")
 _LED_TO = ("R0", "F3", "F5")  # by a blow-up: NaN, and units that have died or stick at the ends of their range
+_BLOWS_UP = ("R1", "F1", "F6a", "F6b", "F6c", "F6d", "F7", "F8c", "F15")  # what makes the loss blow up, as an error
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,7 @@ def judge(readings: Readings) -> Judgement:
     """Ask every rule what stands at the step ``readings.now``."""
     found: list[tuple[Rule, Finding]] = []
     reasons: dict[str, str] = {}
-    if readings.now < 0:
+    if readings.now < 0 and not readings.events("no_step", coming=True):
         return Judgement([], {rule.code: "no step has been recorded yet" for rule in RULES})
     for rule in RULES:
         if any(_silences(other, finding, rule) for other, finding in found):
@@ -146,7 +155,8 @@ def _silences(rule: Rule, finding: Finding, other: Rule) -> bool:
 
 def _ordered(found: list[tuple[Rule, Finding]]) -> list[Finding]:
     """Put errors before warnings before notes, a blow-up before what it led to, verdicts before structural notes."""
-    blown = next((finding.since for rule, finding in found if rule.code == "R1"), math.inf)
+    causes = [f.since for rule, f in found if rule.code in _BLOWS_UP and (f.severity == "error" or rule.code == "R1")]
+    blown = min(causes, default=math.inf)
 
     def place(entry: tuple[Rule, Finding]) -> tuple[int, bool, bool, int]:
         rule, finding = entry

@@ -12,7 +12,7 @@ from cockpitlite.diagnosis.rate import family, rate
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import rule
 from cockpitlite.diagnosis.window import present
-from cockpitlite.diagnosis.words import number, percent
+from cockpitlite.diagnosis.words import listed, number, percent
 
 _LOOK = 10  # tracked steps looked at
 
@@ -22,28 +22,40 @@ def gradients_not_cleared(readings: Readings) -> Finding | None:
     """The gradients of the step before are still there when backward begins, so every step adds to all earlier ones.
 
     Seen before the first backward of each of the last three measured steps: what was left there is at least a hundredth
-    of what is added. Accumulation over several backwards before one step is no such case. An error: the step then
-    follows the sum of all gradients since the start.
+    of what is added, in all parameters or in some, which are named then. Accumulation over several backwards before one
+    step is no such case. An error: the step then follows the sum of all gradients since the start.
     """
     steps, left = readings.recent("stale_gradient", t.ROWS, 2)
     if not np.all(left > t.STALE):
         return None
     at, everything = readings.first("stale_gradient", 2 * t.ROWS)
     since = int(at[np.argmax(everything > t.STALE)]) if np.any(everything > t.STALE) else int(steps[0])
+    some = _uncleared(readings)
     return Finding(
         code="F7",
         severity="error",
         confidence=0.98,
-        title="Gradients are not cleared between steps",
+        title=f"Gradients are not cleared between steps{f': {listed(some)}' if some else ''}",
         explanation=(
             f"When the first backward() of step {int(steps[-1]):,} began, the gradients of earlier steps were still "
             f"there, {number(float(left[-1]))} times as long as what this step added. The same holds for all of the "
             f"last {len(steps)} measured steps: each of them follows the sum of all gradients so far."
         ),
         evidence=(Evidence.of("stale_gradient", steps, left),),
-        suggestion="Call optimizer.zero_grad() once per step, before backward(). Judge the learning rate after that.",
+        suggestion=(
+            "Call optimizer.zero_grad() once per step, before backward()"
+            + (": zero_grad() of a part of the model clears that part only." if some else ".")
+            + " Judge the learning rate after that."
+        ),
         since=since,
     )
+
+
+def _uncleared(readings: Readings) -> list[str]:
+    """Return the tensors whose gradients are not cleared where others are."""
+    _, layers, left = readings.recent_layers("stale_gradient", t.ROWS)
+    stale = [name for name, column in zip(layers, left.T, strict=True) if np.all(column > t.STALE)]
+    return stale if len(stale) < len(layers) else []
 
 
 @rule("F19", silenced_by=("R0", "F0"), fault=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,32 @@ from numpy.typing import NDArray
 
 from cockpitlite.diagnosis.readings import Readings
 from cockpitlite.store import Steps, Values
+
+
+@dataclass(frozen=True)
+class Described:
+    """A layer that owns parameters, as the run describes its model: its class, their count and their own names."""
+
+    name: str
+    kind: str
+    parameters: int
+    tensors: tuple[str, ...]
+
+
+def described(readings: Readings) -> list[Described]:
+    """Return the layers that own parameters, in the model's order; none where the run does not describe them."""
+    model = readings.meta.get("model")
+    layers: Any = model.get("layers") if isinstance(model, dict) else None
+    return [
+        Described(
+            str(layer.get("name", "")),
+            str(layer.get("class", "")),
+            int(layer.get("parameters") or 0),
+            tuple(map(str, layer.get("tensors") or ())),
+        )
+        for layer in (layers if isinstance(layers, list) else [])
+        if isinstance(layer, dict)
+    ]
 
 
 def matrices(readings: Readings, names: Sequence[str]) -> list[int]:
@@ -25,26 +52,32 @@ def matrices(readings: Readings, names: Sequence[str]) -> list[int]:
 
 def size(readings: Readings, name: str) -> int:
     """Return how many parameters the layer that owns a tensor has, 0 where that is unknown."""
-    return next((count for owner, _, count in _described(readings) if owner == _owner(name)), 0)
+    return next((layer.parameters for layer in described(readings) if layer.name == _owner(name)), 0)
+
+
+def began_at_zero(readings: Readings) -> bool:
+    """Whether a weight matrix began at 0, as last layers often do: until it has grown, the others hardly move."""
+    at, names, stds = readings.first_layers("weight_std", 1)
+    return bool(len(at)) and int(at[0]) == 0 and bool(np.any(stds[0][matrices(readings, names)] == 0))
 
 
 def followed_by_norm(readings: Readings, name: str) -> bool:
     """Whether a norm comes after the layer that owns a tensor, so that the scale of its weights does not matter."""
-    described = _described(readings)
-    owners = [owner for owner, _, _ in described]
+    layers = described(readings)
+    owners = [layer.name for layer in layers]
     after = owners.index(_owner(name)) + 1 if _owner(name) in owners else len(owners)
-    return after < len(described) and "Norm" in described[after][1]
+    return after < len(layers) and "Norm" in layers[after].kind
 
 
 def first_is_norm(readings: Readings) -> bool:
     """Whether the first layer with parameters is a norm, which takes out the scale of the inputs."""
-    described = _described(readings)
-    return bool(described) and "Norm" in described[0][1]
+    layers = described(readings)
+    return bool(layers) and "Norm" in layers[0].kind
 
 
 def has_batch_norm(readings: Readings) -> bool:
     """Whether any layer is a batch norm."""
-    return any("BatchNorm" in kind for _, kind, _ in _described(readings))
+    return any("BatchNorm" in layer.kind for layer in described(readings))
 
 
 def has_layers_after(readings: Readings, name: str) -> bool:
@@ -52,7 +85,7 @@ def has_layers_after(readings: Readings, name: str) -> bool:
 
     That is, after the last one that belongs to the same part of the model, or further on among its numbered siblings.
     """
-    owners = [owner for owner, _, _ in _described(readings)]
+    owners = [layer.name for layer in described(readings)]
     part, _, number = name.rpartition(".")
     siblings = [owner for owner in owners if not part or owner.startswith(f"{part}.")]
     for sibling in siblings:
@@ -90,18 +123,7 @@ def _is_matrix(name: str, known: set[str], classes: dict[str, str]) -> bool:
 
 
 def _classes(readings: Readings) -> dict[str, str]:
-    return {owner: kind for owner, kind, _ in _described(readings)}
-
-
-def _described(readings: Readings) -> list[tuple[str, str, int]]:
-    """Return name, class and parameter count of the layers that own parameters, as the run describes its model."""
-    model = readings.meta.get("model")
-    layers: Any = model.get("layers") if isinstance(model, dict) else None
-    return [
-        (str(layer.get("name", "")), str(layer.get("class", "")), int(layer.get("parameters") or 0))
-        for layer in (layers if isinstance(layers, list) else [])
-        if isinstance(layer, dict)
-    ]
+    return {layer.name: layer.kind for layer in described(readings)}
 
 
 def _owner(name: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from cockpitlite.diagnosis import thresholds as t
 from cockpitlite.diagnosis.chance import first_cross_entropy
-from cockpitlite.diagnosis.course import blown, start, suffers
+from cockpitlite.diagnosis.course import Start, blown, rose_early, start, suffers
 from cockpitlite.diagnosis.finding import Evidence, Finding, Severity
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import rule
@@ -127,23 +127,21 @@ def probabilities_into_logits_loss(readings: Readings) -> Finding | None:
     )
 
 
-@rule("F15", needs=("loss", "batch_size", "classes"), silenced_by=("F8a",), fault=True)
+@rule("F15", needs=("loss", "batch_size"), silenced_by=("F8a",), fault=True)
 def summed_loss(readings: Readings) -> Finding | None:
     """The loss is a sum over the batch and not a mean, so the learning rate means something else for each batch size.
 
-    The first loss is the batch size times the cross-entropy that one sample costs (or, where that is unknown, times
-    ln C, what guessing costs). A warning where the loss has blown up or hardly fallen; else a note, since the learning
-    rate may have been chosen for it, and Adam does not mind.
+    By the way from a known loss function to the loss: what is minimised is the batch size times a mean, or the sum of
+    all single losses. Or, where that way is not seen: the first loss is the batch size times the cross-entropy that one
+    sample costs (or, where that is unknown, times ln C, what guessing costs). A warning where the loss has blown up or
+    hardly fallen; else a note, since the learning rate may have been chosen for it, and Adam does not mind.
     """
     begin = readings.derived(start)
-    first = first_cross_entropy(readings)
     at, sizes = readings.first("batch_size", 1)
-    if first is None or not len(at) or at[0] != begin.step or begin.step > 0:
-        raise Unjudged("the first loss and batch size of the run, and its number of classes, are not all known")
-    each = first.loss if first.reading == "class_loss" else first.chance
+    if not len(at) or at[0] != begin.step:
+        raise Unjudged("the size of the first batch is not known")
     count = float(sizes[0])
-    ratio = begin.loss / (count * each) if each > 0 else math.nan
-    if count < t.SUM_BATCH or not t.SUMMED <= ratio <= 1 / t.SUMMED:
+    if count < t.SUM_BATCH or not _is_summed(readings, begin, count):
         return None
     return Finding(
         code="F15",
@@ -151,9 +149,9 @@ def summed_loss(readings: Readings) -> Finding | None:
         confidence=0.9,
         title="The loss is a sum over the batch, not a mean",
         explanation=(
-            f"The first loss was {number(begin.loss)}: {number(count)} samples times {number(each)}, what one of them "
-            f"costs. Gradients are {number(count)} times as long as those of the mean, as if the learning rate were "
-            "so many times as large, and they change with the batch size."
+            f"The first loss was {number(begin.loss)}, for {number(count)} samples. Gradients are {number(count)} "
+            "times as long as those of the mean, as if the learning rate were so many times as large, and they change "
+            "with the batch size."
         ),
         evidence=(Evidence.of("loss", (begin.step,), (begin.loss,)), Evidence.of("batch_size", at, sizes)),
         suggestion=(
@@ -164,10 +162,24 @@ def summed_loss(readings: Readings) -> Finding | None:
     )
 
 
+def _is_summed(readings: Readings, begin: Start, count: float) -> bool:
+    """Whether a loss is known to be a sum, or else as many times the cross-entropy of a sample as there are samples."""
+    events = readings.events("loss_functions")
+    if events and events[-1].data.get("factor") is not None:
+        return bool(events[-1].data.get("summed"))
+    readings.require("classes")
+    first = first_cross_entropy(readings)
+    if first is None or begin.step > 0:
+        raise Unjudged("the first loss of the run and its number of classes are not both known")
+    each = first.loss if first.reading == "class_loss" else first.chance
+    ratio = begin.loss / (count * each) if each > 0 else math.nan
+    return bool(t.SUMMED <= ratio <= 1 / t.SUMMED)
+
+
 def _severity(readings: Readings) -> Severity:
     if readings.derived(blown):
         return "error"
-    return "warning" if readings.derived(suffers) else "info"
+    return "warning" if readings.derived(suffers) or readings.derived(rose_early) else "info"
 
 
 def _classes(readings: Readings) -> int:

@@ -20,6 +20,8 @@ FAMILY_WORDS: dict[Family, str] = {
     "other": "an optimizer of this kind",
 }
 
+_KNOWN = 3  # learning rates that tell a gradual rise from a jump
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -54,13 +56,13 @@ class Rate:
 def rate(readings: Readings) -> Rate:
     """Return what is known of the learning rate."""
     steps, values = _recorded(readings)
-    settings = {event.step for event in readings.events("settings")}
+    set_anew = {event.step for event in readings.events("settings")}
     return Rate(
         steps,
         values,
         rising=_rises(steps, values),
         lowered=bool(len(values) and values[-1] < t.DECAYED * values.max()),
-        changed=tuple(sorted(settings | set(_jumps(steps, values)))),
+        changed=tuple(sorted(set_anew | set(_jumps(steps, values)))),
     )
 
 
@@ -85,10 +87,7 @@ def second_beta(readings: Readings) -> float:
 
 def weight_decay(readings: Readings) -> float | None:
     """Return the largest weight decay of the parameter groups, None where the run does not tell."""
-    groups = _optimizer(readings).get("groups")
-    found = (
-        [group.get("weight_decay") for group in groups if isinstance(group, dict)] if isinstance(groups, list) else []
-    )
+    found = [group.get("weight_decay") for group in settings(readings)]
     known = [float(value) for value in found if isinstance(value, int | float)]
     return max(known) if known else None
 
@@ -111,11 +110,12 @@ def _recorded(readings: Readings) -> tuple[Steps, Values]:
 
 
 def _rises(steps: Steps, values: Values) -> bool:
-    """Whether the rate has grown gradually over the last fifth of the run."""
-    if len(values) < 3:
+    """Whether the rate has grown gradually over the last fifth of the run, and over the last three known values."""
+    if len(values) < _KNOWN:
         return False
-    latest = values[steps >= steps[-1] - max((steps[-1] - steps[0]) // 5, 2)]
-    gradual = len(np.unique(latest)) >= 3 and bool(np.all(np.diff(latest) >= 0))
+    count = int(np.sum(steps >= steps[-1] - max((steps[-1] - steps[0]) // 5, 2)))
+    latest = values[-max(count, _KNOWN) :]
+    gradual = len(np.unique(latest)) >= _KNOWN and bool(np.all(np.diff(latest) >= 0))
     return gradual and bool(latest[-1] > t.RISE * latest[0])
 
 
@@ -130,10 +130,15 @@ def _jumps(steps: Steps, values: Values) -> list[int]:
     return [int(step) for step in steps[1:][jumped]]
 
 
-def _group(readings: Readings) -> dict[str, Any]:
+def settings(readings: Readings) -> list[dict[str, Any]]:
+    """Return the settings of the parameter groups, as the run began."""
     groups = _optimizer(readings).get("groups")
-    first = groups[0] if isinstance(groups, list) and groups else None
-    return first if isinstance(first, dict) else {}
+    return [group for group in groups if isinstance(group, dict)] if isinstance(groups, list) else []
+
+
+def _group(readings: Readings) -> dict[str, Any]:
+    groups = settings(readings)
+    return groups[0] if groups else {}
 
 
 def _optimizer(readings: Readings) -> dict[str, Any]:

@@ -26,6 +26,8 @@ _INSTRUMENTS = {
     "input_min": "input_mean",
     "input_max": "input_mean",
     "input_spread": "input_mean",
+    "target_mean": "input_mean",
+    "target_std": "input_mean",
     "label_entropy": "classes",
     "unit_scores": "classes",
     "log_probability_rows": "probability_rows",
@@ -138,9 +140,10 @@ class Readings:
         """The run's description."""
         return self._file.meta
 
-    def events(self, kind: str) -> list[Event]:
-        """Return the events of one kind so far, in the order of their steps."""
-        return [event for event in self._file.events if event.kind == kind and event.step <= self.now]
+    def events(self, kind: str, coming: bool = False) -> list[Event]:
+        """Return the events of one kind so far, in the order of their steps; or also those of the step to come."""
+        last = self.now + 1 if coming else self.now
+        return [event for event in self._file.events if event.kind == kind and event.step <= last]
 
     def has(self, name: str) -> bool:
         """Whether the run has a reading of this name."""

@@ -64,14 +64,22 @@ def bad_scale_of_inputs(readings: Readings) -> Finding | None:
 
 @rule("F6c", needs=("row_spread",), silenced_by=("R0", "F0"), fault=True)
 def equal_units(readings: Readings) -> Finding | None:
-    """All units of a layer have the same weights, and stay equal: they get the same gradient.
+    """All units of a layer have the same weights: they get the same gradient and stay equal, or nearly so.
 
     The rows of a weight matrix do not differ in any of the last three measured steps, ten or more steps after the
-    start, so that a layer which merely began at 0 (as last layers often do) is not named. The model's last weights are
-    left out. Weights that all start at 0 or at another constant look like this.
+    start, so that a layer which merely began at 0 (as last layers often do) is not named. Or all matrices of the model
+    began with equal rows, at 0 or at another constant: then random biases may part the units later, but slowly. The
+    model's last weights are left out.
     """
+    begin, layers, first = readings.first_layers("row_spread", 1)
+    if not len(begin):
+        raise Unjudged("row_spread by layer is known for 0 steps; 1 is needed")
+    hidden = matrices(readings, layers)[:-1]
+    from_start = not readings.events("resume") and int(begin[0]) == 0
+    if from_start and hidden and np.all(first[0][hidden] < t.EQUAL_UNITS):
+        names = [layers[index] for index in hidden]
+        return _equal(readings, names, Evidence.of("row_spread", begin, first[:, hidden[0]], names[0]))
     steps, layers, spreads = readings.recent_layers("row_spread", t.ROWS, t.ROWS)
-    begin, _, _ = readings.first_layers("row_spread", 1)
     if readings.now < int(begin[0]) + t.SYMMETRIC_STEPS:
         raise Unjudged(f"units that began equal are looked for after {t.SYMMETRIC_STEPS} steps")
     _, most = over_rows(spreads)
@@ -79,22 +87,27 @@ def equal_units(readings: Readings) -> Finding | None:
     if not equal:
         return None
     names = [layers[index] for index in equal]
+    return _equal(readings, names, Evidence.of("row_spread", steps, spreads[:, equal[0]], names[0]))
+
+
+def _equal(readings: Readings, names: list[str], evidence: Evidence) -> Finding:
+    begin = int(readings.first_layers("row_spread", 1)[0][0])
     return Finding(
         code="F6c",
         severity="error" if readings.derived(blown) else "warning",
         confidence=0.95,
         title=f"All units are equal in {listed(names)}",
         explanation=(
-            f"Up to step {int(steps[-1]):,} the rows of {'this matrix' if len(names) == 1 else 'these matrices'} "
-            f"differ by less than {number(t.EQUAL_UNITS)} of their length: the units compute the same and get the same "
-            "gradient, so a layer of any width does the work of one unit."
+            f"At step {evidence.steps[-1]:,} the rows of {'this matrix' if len(names) == 1 else 'these matrices'} "
+            f"differed by less than {number(t.EQUAL_UNITS)} of their length: the units compute the same and get the "
+            "same gradient, so a layer of any width does the work of one unit."
         ),
-        evidence=(Evidence.of("row_spread", steps, spreads[:, equal[0]], names[0]),),
+        evidence=(evidence,),
         suggestion=(
             "Draw the initial weights at random (Kaiming or Xavier; the default of the layers does). Only biases, and "
             "the last layer of a branch, may start at a constant."
         ),
-        since=int(begin[0]),
+        since=begin,
     )
 
 

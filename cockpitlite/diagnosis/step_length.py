@@ -17,6 +17,7 @@ from cockpitlite.diagnosis import thresholds as t
 from cockpitlite.diagnosis.calibration import GOOD_IN_RANGE, RIGHT_IF_LARGE, beyond, posterior, row
 from cockpitlite.diagnosis.course import blow_up, fraction_left, start
 from cockpitlite.diagnosis.finding import Finding, Severity
+from cockpitlite.diagnosis.layers import began_at_zero
 from cockpitlite.diagnosis.rate import FAMILY_WORDS, family, momentum, rate
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import FAULT, rule
@@ -269,6 +270,8 @@ def _raise(seen: _Seen) -> float:
 def _require_steady(readings: Readings) -> None:
     if readings.derived(rate).rising:
         raise Unjudged("the learning rate still rises; it is judged when the warm-up is over")
+    if readings.now < t.WAKING_STEPS and began_at_zero(readings):
+        raise Unjudged("some weights began at 0, so that the others hardly move at first")
 
 
 def _require_unfinished(readings: Readings) -> None:

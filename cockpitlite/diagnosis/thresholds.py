@@ -44,6 +44,8 @@ LUCKY_ERRORS = Threshold(
     5.0, f"{TOYS}: by how many errors of it a first batch may lie below the typical loss by chance"
 )
 OUTLIER_ERRORS = Threshold(4.0, f"{TOYS}: up to how many standard errors above the typical loss is noise")
+CERTAIN_RISE = Threshold(10.0, f"{CHOSEN}: times the first loss; what batches of few samples do not reach by chance")
+FEWEST_SAMPLES = 2  # of which a batch has a spread
 BLOW_UP_WITHOUT_ERROR = Threshold(2.0, f"{FITTED}: without that error, thrice the initial loss (0 of 165 good runs)")
 RECOVERED = Threshold(0.8, f"{FITTED}: of the initial loss, as median of 20 to 30 steps after the peak")
 RECOVERY_STEPS = (20, 30)
@@ -130,6 +132,14 @@ WRONG_SIGN_RISE = Threshold(0.8, "40 trials with faults: both wrong signs, and 0
 NO_SIGNAL_SAME = Threshold(-0.85, "40 trials with faults: 9 of 12 such faults, 0 of 734 runs without")
 NO_SIGNAL_LOSS = Threshold(0.97, "40 trials with faults: 9 of 12 such faults, 0 of 734 runs without")
 
+# Steps that are never taken, and layers that are frozen.
+REPEATED_FREEZE = 3  # places where layers are frozen behind trained ones, from which it is a pattern and meant (chosen)
+STEPLESS = 50  # backwards without a step; accumulation over more of them before the very first step is rare (chosen)
+SURELY_UNHELPFUL = Threshold(0.9, f"{CHOSEN}: probability that the step length on the next batch is above its limit")
+WARMED_UP = Threshold(0.5, f"{CHOSEN}: learning rate of the measured steps over the present one")
+WAKING_STEPS = 50  # in which weights that begin at 0 let the others move (chosen)
+LEARNT = Threshold(0.8, f"{CHOSEN}: first loss over that of guessing; untrained models had 1.0 to 1.1")
+
 # Whether training suffers from what looks odd.
 STUCK_STEPS = 100  # before, a loss that has hardly fallen tells nothing (chosen)
 ROWS = 3  # tracked batches in a row that must agree, so that no single odd one counts (chosen)
@@ -162,6 +172,9 @@ NARROW_INPUT = Threshold(0.02, f"{FAULTS}: standard deviation; pixels divided by
 TINY_INPUT = Threshold(0.1, f"{CHOSEN}: largest magnitude; sparse inputs have a small deviation but values of 1")
 OFFSET_INPUT = Threshold(3.0, f"{CHOSEN}: mean over standard deviation")
 UNEVEN_INPUT = Threshold(1e3, f"{CHOSEN}: largest over smallest standard deviation of a feature")
+MET_TARGETS = Threshold(
+    0.1, f"{CHOSEN}: first loss over the size of the targets; absolute errors of a new model have 1"
+)
 FIRST_GRADIENT = Threshold(
     10.0, f"{CHOSEN}: gradient norm of the first weights over that of the others, or the reverse"
 )
@@ -215,6 +228,7 @@ NOISE_FLOOR = Threshold(10.0, f"{CHOSEN}: gradient noise scale over batch size")
 SPIKE_SPREADS = Threshold(6.0, "robust standard deviations of the log-loss; stricter than ZClip's 2.5, not tested")
 SPIKE_RISE = Threshold(1.5, "times the median loss, not tested")
 SPIKE_MEMORY = 50  # losses that a spike is held against
+ANEW = Threshold(0.8, f"{CHOSEN}: loss after a resumption over the first loss of the run, from which it began anew")
 SPIKE_STEPS = 200  # for which a spike is remembered, and in which three are many
 MANY_SPIKES = 3
 EDGE = (Threshold(0.8, f"{CHOSEN}: ratio to the edge of stability"), Threshold(1.5, CHOSEN))

@@ -20,6 +20,7 @@ from cockpitlite.statistics.samples import PerSampleNorms, PerSampleProjections
 from cockpitlite.statistics.settings import BatchSize, Costs, Occasion, Scan, Settings
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
 from cockpitlite.statistics.step import Line, Memory, Step, Unavailable
+from cockpitlite.statistics.targets import RealTargets
 from cockpitlite.statistics.weights import WeightSpread
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "PerSampleNorms",
     "PerSampleProjections",
     "Preconditioner",
+    "RealTargets",
     "RowSums",
     "SameBatchSlopes",
     "SampleLosses",

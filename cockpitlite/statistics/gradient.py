@@ -88,19 +88,28 @@ class Clipping(Statistic):
 
 @dataclass(frozen=True)
 class StaleGradient(Statistic):
-    """‖g‖ of what was left in the gradients before the step's first backward over ‖g‖ of what the backwards added."""
+    """‖g‖ of what was left in the gradients before the step's first backward over ‖g‖ of what the backwards added.
 
+    0 where they had been cleared; ``each`` per watched parameter, ``[parameter]``, and ``ratio`` over all.
+    """
+
+    names: Sequence[str]
+    each: Tensor
     ratio: Tensor
 
     @classmethod
     def of(cls, supply: Supply) -> Self:
-        """Compare both: 0 where the gradients had been cleared."""
+        """Compare both."""
         step = supply.step
         if not step.backwards:
             raise Unavailable("no backward() was seen in this step")
+        gradient = supply(MeanGradient)
         if step.stale is None:
-            return cls(torch.zeros((), device=step.gradient[0].device))
-        return cls(norms(step.stale).norm() / supply(MeanGradient).squared_norm.sqrt())
+            none = torch.zeros_like(gradient._norms)
+            return cls(step.names, none, none.sum())
+        left = norms(step.stale)
+        each = torch.where(left > 0, left / gradient._norms, left)
+        return cls(step.names, each, left.norm() / gradient.squared_norm.sqrt())
 
 
 @dataclass(frozen=True)

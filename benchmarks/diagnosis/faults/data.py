@@ -56,7 +56,7 @@ def sample_not_a_number(training: Training, level: float) -> None:
     training.inputs.flatten(1)[torch.randperm(len(training.inputs))[:count], 0] = float("nan")
 
 
-@fault("F6b", "F6a", programs=NUMBERS, levels=(30, 1000))
+@fault("F6d", "F6b", "F6a", programs=NUMBERS, levels=(30, 1000))
 def targets_not_normalised(training: Training, level: float) -> None:
     """Targets are many times larger than what the model gives at first."""
     training.targets, training.valid_targets = training.targets * level, training.valid_targets * level

@@ -30,7 +30,7 @@ def gradients_cleared_of_head_only(training: Training, level: float) -> None:
     training.clear = training.model.head.zero_grad
 
 
-@fault("F0", programs=ALL, breaks=MOVES)
+@fault("F0c", programs=ALL, breaks=MOVES)
 def step_never_called(training: Training, level: float) -> None:
     """`optimizer.step` is never called."""
     training.update = lambda: None
@@ -132,7 +132,7 @@ def group_at_rest(training: Training, level: float) -> None:
     training.optimizer = training.make_optimizer(groups, lr=training.rate)
 
 
-@fault("F0", programs=ALL, breaks=MOVES)
+@fault("F0b", programs=ALL, breaks=MOVES)
 def weights_put_back(training: Training, level: float) -> None:
     """After each step the old weights are loaded again, as by an average that is swapped in and never out."""
     take = training.take

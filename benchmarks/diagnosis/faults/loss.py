@@ -69,7 +69,7 @@ def loss_summed_over_batch(training: Training, level: float) -> None:
     training.loss = lambda outputs, targets: program.loss(outputs, targets) * targets.numel()
 
 
-@fault("F2", "F8d", programs=DENSE)
+@fault("F8e", "F2", "F8d", programs=DENSE)
 def targets_broadcast(training: Training, level: float) -> None:
     """Targets have one axis too many, so that each output is compared with the targets of the whole batch."""
     training.loss = lambda outputs, targets: functional.mse_loss(
