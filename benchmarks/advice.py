@@ -57,12 +57,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def trials(options: argparse.Namespace) -> list[Trial]:
-    """Return what is to be run; the start rate kept comes first, as all else is held against it."""
+    """Return what is to be run, one seed after the other, so that what is kept of half a call is of use."""
     return [
         Trial(problem, optimizer, rate, seed, policy)
+        for seed in range(options.seeds)
         for policy in dict.fromkeys(["keep", *options.policies])
         for problem in options.problems
-        for seed in range(options.seeds)
         for optimizer in options.optimizers
         for rate in RATES[optimizer]
     ]
