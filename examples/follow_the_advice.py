@@ -57,7 +57,7 @@ def lead(model, optimizer, next_loss, steps, ask=advice, say=print):
         with contextlib.closing(optimizer.cockpit):
             more, told = train(optimizer, next_loss, steps - taken, ask)
         taken += more
-        if told is None:
+        if told is None or taken == steps:
             break
         rate = optimizer.param_groups[0]["lr"]
         if told.lr_factor > 1:

@@ -92,6 +92,15 @@ class TestFollowingTheAdvice:
         assert model.weight.item() == pytest.approx(after(120, 5e-3, *again)[0], rel=1e-4)
         assert len(list(Path("runs").glob("*.cockpit"))) == 4
 
+    def test_what_it_is_told_after_the_last_step_changes_nothing(self, follow):
+        model = nn.Linear(1, 1, bias=False)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        initial = model.weight.item()
+        too_large = Finding("R1", "error", 0.9, "too large", "", lr_factor=0.25)
+        follow["lead"](model, optimizer, lambda: model.weight.sum(), 10, ask=lambda _: too_large)
+        assert optimizer.param_groups[0]["lr"] == 1e-3
+        assert model.weight.item() == pytest.approx(initial - 0.01)
+
     def test_ctrl_c_leaves_complete_files(self, follow, capsys, monkeypatch):
         scene = follow["main"].__globals__
         next_loss, calls = scene["Digits"].next_loss, iter(range(40))
