@@ -236,6 +236,7 @@ class TestRunsThatHardlyAreAny:
         meta = {"optimizer": {"family": "sgd"}}
         MadeRun(same=-0.999, after=-0.999, values={"learning_rate": None}, meta=meta).write(path)
         assert "the present one ×10" in diagnose(path)[0].suggestion
+        assert diagnose(path)[0].suggestion.endswith("316 times in the middle.")
 
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(

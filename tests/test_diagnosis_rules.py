@@ -331,6 +331,8 @@ class TestBlowUp:
         assert found["R1"].confidence > 0.95
         assert "diverged" in found["R1"].title
         assert "0.025 instead of 0.1" in found["R1"].suggestion
+        assert "the best learning rate was 0.001 to 0.22 times theirs" in found["R1"].suggestion
+        assert found["R1"].suggestion.endswith(": here 0.0001 to 0.022.")
 
     def test_one_that_stays_where_it_began_has_not_come_back(self, judged):
         found = judged(steps=100, loss=self.spike(30.0, 2.3))["R1"]
@@ -340,6 +342,7 @@ class TestBlowUp:
     def test_one_that_recovers_is_a_warning(self, judged):
         found = judged(steps=100, loss=self.spike(30.0, 1.0))["R1"]
         assert (found.severity, found.lr_factor) == ("warning", 0.5)
+        assert "eight of ten" not in found.suggestion  # those numbers are of runs that mostly did not recover
         assert 0.4 < found.confidence < 0.7
 
     def test_soon_after_the_peak_it_is_open(self, judged):
@@ -455,6 +458,8 @@ class TestTooLarge:
         assert found.lr_factor == pytest.approx(1 / 3)
         assert 0.4 < found.confidence <= 0.9
         assert found.severity == ("info" if family == "other" and found.confidence < 0.6 else "warning")
+        assert "0.0333 instead of 0.1" in found.suggestion
+        assert "eight of ten" in found.suggestion
 
     def test_never_for_plain_descent(self, judged):
         assert "R2" not in judged(**LARGE, family="sgd")
@@ -489,6 +494,7 @@ class TestCouldBeSmaller:
     def test_a_note_where_most_such_runs_were_too_large(self, judged):
         found = judged(family="adam", same=0.2, after=0.2)["R2b"]
         assert (found.severity, found.lr_factor) == ("info", 0.5)
+        assert "0.02 to 0.25 times theirs, 0.1 times in the middle: here 0.002 to 0.025." in found.suggestion
 
     def test_not_in_the_range(self, judged):
         assert "R2b" not in judged(family="adam", same=-0.5, after=0.2)
@@ -509,7 +515,16 @@ class TestTooSmall:
         assert (found.title, found.lr_factor, found.severity) == (title, factor, severity)
         assert [evidence.reading for evidence in found.evidence] == ["alpha_same", "alpha_next"]
         assert "cannot be told apart" in found.explanation
+        assert "eight of ten" not in found.explanation
         assert ("judged like Adam" in found.explanation) == (family == "other")
+
+    @pytest.mark.parametrize(
+        ("family", "interval"), [("sgd", "2.1 to 460"), ("momentum", "1 to 100"), ("adam", "0.46 to 21.5")]
+    )
+    def test_the_advice_is_an_interval_with_its_odds(self, judged, family, interval):
+        suggestion = judged(**SHORT, family=family)["R3"].suggestion
+        assert "In eight of ten calibration runs" in suggestion
+        assert suggestion.endswith(f": here {interval}.")
 
     @pytest.mark.parametrize(
         ("family", "same", "after"),

@@ -13,7 +13,7 @@ from cockpitlite.diagnosis.finding import Evidence, Finding
 from cockpitlite.diagnosis.rate import rate
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import rule
-from cockpitlite.diagnosis.words import new_rate, number
+from cockpitlite.diagnosis.words import best_rate, new_rate, number
 
 # Faults that make a loss blow up at a learning rate that would be right without them.
 _EXPLAINED_BY = ("F6a", "F6b", "F6c", "F6d", "F7", "F8c", "F8e", "F15")
@@ -109,7 +109,7 @@ def _remedy(used: float) -> str:
     return (
         f"Restart from the initial parameters with a learning rate of {new_rate(used, t.AFTER_BLOW_UP)}, and a quarter "
         "of that if the loss blows up again; or with a warm-up over at least 100 steps. Going on from here does "
-        "not help: the network may be damaged (dead units)."
+        f"not help: the network may be damaged (dead units). {best_rate(used, BLOW_UP_FACTOR)}"
     )
 
 
@@ -136,7 +136,6 @@ def _story(readings: Readings, found: Peak) -> str:
 
 
 def _aftermath(readings: Readings, found: Peak) -> str:
-    median, low, high = BLOW_UP_FACTOR
     if found.course == "pending":
         return (
             "Whether it comes back shows 20 to 30 steps after the peak. Of 242 calibration runs that rose so, 237 had "
@@ -151,10 +150,7 @@ def _aftermath(readings: Readings, found: Peak) -> str:
         later = "After that it was not a finite number any more."
     else:
         later = f"20 to 30 steps later it was {number(found.after)}, and it is {number(level(readings))} now."
-    return (
-        f"{later} All of 196 calibration runs that did so had a too large learning rate; the best one was "
-        f"{number(1 / high)} to {number(1 / low)} times smaller, {number(1 / median)} times in the middle."
-    )
+    return f"{later} All of 196 calibration runs that did so had a too large learning rate."
 
 
 def _evidence(readings: Readings, found: Peak) -> tuple[Evidence, ...]:

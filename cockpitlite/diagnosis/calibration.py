@@ -84,6 +84,7 @@ _NEXT: dict[Family, tuple[tuple[float, float], ...]] = {
 GOOD_IN_RANGE: dict[Family, float] = {"sgd": 26 / 38, "momentum": 30 / 38, "adam": 54 / 60, "other": 54 / 60}
 RIGHT_IF_LARGE: dict[Family, float] = {"momentum": 4.5 / 5, "adam": 12 / 14, "other": 12 / 14}
 
+# Best over used learning rate of the 231 runs that blew up: median, and where 10 and 90 % of them lie.
 BLOW_UP_FACTOR = (1 / 45, 0.001, 0.22)
 
 

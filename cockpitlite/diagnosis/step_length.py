@@ -23,7 +23,7 @@ from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import FAULT, rule
 from cockpitlite.diagnosis.thresholds import Family
 from cockpitlite.diagnosis.window import SLOPES, Length, Window, early, present
-from cockpitlite.diagnosis.words import new_rate, number, percent, times
+from cockpitlite.diagnosis.words import best_rate, new_rate, number, percent
 
 LIMITS = "Learning rates within a factor of 2 to 3 of each other cannot be told apart by this."
 _NEEDS = ("loss", *SLOPES)
@@ -106,8 +106,8 @@ def too_large(readings: Readings) -> Finding | None:
         ),
         evidence=window.evidence,
         suggestion=(
-            f"Set the learning rate to {new_rate(readings.derived(rate).now, t.AFTER_LARGE)}; ÷2 to ÷5 is worth a "
-            "try. Judge again after 25 steps."
+            f"Set the learning rate to {new_rate(readings.derived(rate).now, t.AFTER_LARGE)} and judge again after 25 "
+            f"steps. {best_rate(readings.derived(rate).now, row(kind, window.same.value).factor)}"
         ),
         lr_factor=float(t.AFTER_LARGE),
         since=window.first,
@@ -134,7 +134,10 @@ def could_be_smaller(readings: Readings) -> Finding | None:
         title="The learning rate could be smaller",
         explanation=_compared(readings, seen, "Early steps went further than in most good runs"),
         evidence=seen.window.evidence,
-        suggestion=f"If you start again, set the learning rate to {new_rate(readings.derived(rate).now, 0.5)}.",
+        suggestion=(
+            f"If you start again, set the learning rate to {new_rate(readings.derived(rate).now, 0.5)}. "
+            f"{_best(readings, seen)}"
+        ),
         lr_factor=0.5,
         since=seen.window.first,
     )
@@ -170,8 +173,8 @@ def too_small(readings: Readings) -> Finding | None:
         explanation=_compared(readings, seen, f"{_slope_left(seen)} Measured"),
         evidence=seen.window.evidence,
         suggestion=(
-            f"Set the learning rate to {new_rate(readings.derived(rate).now, factor)}; {times(max(2, factor / 3))} to "
-            f"{times(factor)} is worth trying, never more at once. Judge again after 25 steps."
+            f"Set the learning rate to {new_rate(readings.derived(rate).now, factor)}, never more at once, and judge "
+            f"again after 25 steps. {_best(readings, seen)}"
         ),
         lr_factor=factor,
         since=agreeing[-1].window.first,
@@ -198,7 +201,7 @@ def could_be_larger(readings: Readings) -> Finding | None:
         title="The learning rate could be larger",
         explanation=_compared(readings, seen, "Steps are shorter than in most good runs"),
         evidence=seen.window.evidence,
-        suggestion=f"Set the learning rate to {new_rate(readings.derived(rate).now, 2)}; ×2 to ×3 is worth trying.",
+        suggestion=f"Set the learning rate to {new_rate(readings.derived(rate).now, 2)}. {_best(readings, seen)}",
         lr_factor=2.0,
         since=seen.window.first,
     )
@@ -225,7 +228,7 @@ def in_range(readings: Readings) -> Finding | None:
         severity="info",
         confidence=confidence,
         title="No clear verdict on the learning rate" if confidence < 0.5 else f"Learning rate in range{_end(seen)}",
-        explanation=_compared(readings, seen, ranged),
+        explanation=f"{_compared(readings, seen, ranged)} {_best(readings, seen)}",
         evidence=seen.window.evidence,
         since=seen.window.first,
     )
@@ -350,15 +353,17 @@ def _carried_over(readings: Readings, seen: _Seen) -> str:
 
 def _record(seen: _Seen) -> str:
     """Return what became of the calibration runs with such a step length."""
-    entry = row(seen.kind, seen.same.value)
-    small, good, large = entry.counts
-    median, low, high = entry.factor
+    small, good, large = row(seen.kind, seen.same.value).counts
     runs = FAMILY_WORDS["adam" if seen.kind == "other" else seen.kind]
     return (
         f"Of {small + good + large} calibration runs with {runs} and such an alpha_same, {small} had a too small "
-        f"learning rate, {good} a good and {large} a too large one; in eight of ten the best one was {number(low)} to "
-        f"{number(high)} times theirs, {number(median)} times in the middle."
+        f"learning rate, {good} a good and {large} a too large one."
     )
+
+
+def _best(readings: Readings, seen: _Seen) -> str:
+    """Return where the best learning rate lies, as it did for runs with such a step length."""
+    return best_rate(readings.derived(rate).now, row(seen.kind, seen.same.value).factor)
 
 
 def _doubts(readings: Readings) -> str:

@@ -93,6 +93,19 @@ def new_rate(rate: float, factor: float) -> str:
     )
 
 
+def best_rate(rate: float, factor: tuple[float, float, float]) -> str:
+    """Return where the best learning rate lies, with the odds, by how it related to those of runs that read alike.
+
+    ``factor`` is best over used learning rate: the median, and the ends between which eight of ten runs lie.
+    """
+    median, low, high = factor
+    here = f": here {number(rate * low)} to {number(rate * high)}" if rate > 0 else ""
+    return (
+        f"In eight of ten calibration runs that read like this, the best learning rate was {number(low)} to "
+        f"{number(high)} times theirs, {number(median)} times in the middle{here}."
+    )
+
+
 def plural(noun: str, count: int) -> str:
     """Return a noun as it stands beside a number."""
     return noun if count == 1 else f"{noun}s"
