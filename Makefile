@@ -12,7 +12,7 @@ DEMONSTRATION := $(if $(wildcard $(DEVELOPMENT)),$(DEVELOPMENT),$(VENV)/demonstr
 REFERENCE := $(COCKPIT)/reference.stamp
 SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 
-.PHONY: help demo test lint types tests matrix benchmark diagnosis format clean
+.PHONY: help demo test lint types tests matrix benchmark diagnosis rates format clean
 
 help:
 	@echo "make demo       train three small networks under the panel and show the live page (ARGS=--no-serve ends by itself)"
@@ -24,6 +24,7 @@ help:
 	@echo "make matrix     measure how exact every instrument is on every model, and write docs/matrix.md"
 	@echo "make benchmark  measure what watching costs, beside Cockpit, and write docs/price.md (hours; less with ARGS=--quick)"
 	@echo "make diagnosis  train faults and healthy runs, and write docs/faults.md on what the diagnosis finds (hours of one core; less with ARGS=--short)"
+	@echo "make rates      train small problems at twelve learning rates each, and write docs/rates.md on what the diagnosis says of them (hours of one core; less with ARGS=--quick)"
 	@echo "make clean      delete everything that was made"
 
 demo: $(DEMONSTRATION)
@@ -49,6 +50,9 @@ benchmark: $(DEVELOPMENT) $(REFERENCE)
 
 diagnosis: $(DEVELOPMENT)
 	$(BIN)/python benchmarks/diagnosis/run.py --write docs/faults.md $(ARGS)
+
+rates: $(DEVELOPMENT)
+	$(BIN)/python benchmarks/rates/run.py --write docs/rates.md $(ARGS)
 
 format: $(DEVELOPMENT)
 	$(BIN)/ruff format .
