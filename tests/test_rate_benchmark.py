@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 from rates import judging, labels, report, run
 from rates.archive import known
 from rates.limits import OFF, SHIPPED, Limits, Table, fit, verdicts
-from rates.looking import Look
+from rates.looking import Look, Said
 from rates.methods import CONDITIONS, METHODS
 from rates.problems import PROBLEMS, loss
 from rates.training import Result
@@ -37,12 +37,13 @@ def look(same=-0.5, after=-0.4, said=(), family="sgd", count=10, blow_up="none",
     steps = tuple(range(0, 5 * count, 5))
     jitter = 1 + 0.01 * np.cos(np.arange(count))
     slopes = (-jitter, same * jitter, -jitter, after * jitter)
-    return Look(tuple(said), family, steps, tuple(map(tuple, slopes)), rates or (1.0,) * count, blow_up, left)
+    findings = tuple(Said(code, severity, confidence, factor) for code, severity, confidence, factor in said)
+    return Look(findings, family, steps, tuple(map(tuple, slopes)), rates or (1.0,) * count, blow_up, left)
 
 
 def outcome(index=0, problem="logistic", method="sgd", train=1.0, seed=0, condition="plain", looks=None, **settings):
     trial = Trial(problem, method, condition, index, seed)
-    return Outcome(trial, result(train, **settings), (2.0, 1.9), 0.5, {50: look()} if looks is None else looks)
+    return Outcome(trial, result(train, **settings), (2.0, 1.9), {}, {50: look()} if looks is None else looks)
 
 
 def group(problem, method="sgd", good=(5, 6), lengths=None):
@@ -132,7 +133,7 @@ class TestVerdicts:
         assert list(verdicts(table, {"sgd": Limits(-0.9, -0.9, OFF)}))[-1] == "good"
 
     def test_what_guards_the_rules_guards_them_here(self):
-        said = [("R1", "error")], [("F3", "warning")], [("F3", "info")]
+        said = [("R1", "error", 0.9, 0.25)], [("F3", "warning", 0.9, None)], [("F3", "info", 0.9, None)]
         table = Table.of(
             [
                 look(-0.99, -0.99, said=said[0]),
@@ -204,6 +205,16 @@ class TestJudging:
             [dataclasses.replace(o, result=result(9.0)) if o.trial.index > 8 else o for o in group("cnn")]
         )
         assert [run.truth for run in runs if run.label == "diverged"] == ["large"] * 3
+
+    def test_advice_helps_if_it_leads_nearer_to_the_good_rates(self):
+        raised, lowered = [("R3", "warning", 0.95, 30.0)], [("R1", "error", 0.99, 0.25)]
+        looks = [look(said=raised if index < 5 else lowered if index > 6 else ()) for index in range(RATES)]
+        runs = judging.judged([dataclasses.replace(o, looks={50: looks[o.trial.index]}) for o in group("cnn")])
+        assert judging.helped(runs) == judging.Share(
+            8, 10
+        )  # next to the band a factor of ten goes beyond it, four does not
+        assert judging.sureness(runs, "R3") == [(pytest.approx(0.95), judging.Share(5, 5))]
+        assert judging.sureness(runs, "R4") == []
 
 
 class TestRuns:

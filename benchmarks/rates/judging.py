@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,31 +12,36 @@ from typing import Self
 
 import numpy as np
 
-from .labels import CRITERIA, LABELS, Criterion, Label, bands
+from .labels import CRITERIA, LABELS, Band, Criterion, Label, bands
 from .limits import CLASSES, SHIPPED, Fitted, Table, fit, verdicts
-from .looking import Look
+from .looking import LARGE, SMALL, Look
 from .trial import RATES, Outcome, Trial
 
 STEP = 50  # after which a verdict is judged
 FAR = 10.0  # times beside the band
+SURENESS = (0.0, 0.6, 0.8, 0.9, 1.01)  # bounds of confidence, from notes to statements
 DISTANCES = (2.2, 4.6, FAR, math.inf)  # as in the study that the shipped thresholds come from
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A run with what its learning rate was, how far it lies beside the good ones, and what was said of it."""
+    """A run with what its learning rate was, which ones were good beside it, and what was said of it."""
 
     trial: Trial
     look: Look
     label: Label
-    distance: float
-    best: float  # rate over this one
+    band: Band
     said: str
 
     @property
     def truth(self) -> str:
         """The class that should be said: a diverged run had a too large rate."""
         return "large" if self.label == "diverged" else self.label
+
+    @property
+    def distance(self) -> float:
+        """The factor by which the rate lies beside the good ones, at least 1."""
+        return self.band.distance(self.trial.rate)
 
     @property
     def right(self) -> bool:
@@ -51,7 +58,7 @@ def judged(outcomes: Iterable[Outcome], step: int = STEP, by: Sequence[Criterion
         trial, band = outcome.trial, found[outcome.trial.group]
         if step in outcome.looks:
             look, label = outcome.looks[step], band.label(trial.rate, outcome.result)
-            runs.append(Judged(trial, look, label, band.distance(trial.rate), band.best / trial.rate, look.verdict))
+            runs.append(Judged(trial, look, label, band, look.verdict))
     return runs
 
 
@@ -133,6 +140,28 @@ def recall(runs: Sequence[Judged], truth: str) -> list[Share]:
         Share.of((run for run in of if low < run.distance <= high), lambda run: run.right)
         for low, high in zip(lower, DISTANCES, strict=False)
     ]
+
+
+def helped(runs: Sequence[Judged]) -> Share:
+    """Return how often the factor of a verdict brings the rate nearer to the good ones, of rates that are not good."""
+    advised = [(run, said.factor) for run in runs for said in run.look.naming(*LARGE, *SMALL)[:1] if said.factor]
+    off = [(run, factor) for run, factor in advised if run.distance > 1]
+    return Share(sum(run.band.distance(run.trial.rate * factor) < run.distance for run, factor in off), len(off))
+
+
+def sureness(runs: Sequence[Judged], code: str) -> list[tuple[float, Share]]:
+    """Return, for findings with a code from unsure to sure, their mean confidence and how often they were right."""
+    found = sorted(((said.confidence, run) for run in runs for said in run.look.naming(code)), key=lambda pair: pair[0])
+    parts = [[pair for pair in found if low <= pair[0] < high] for low, high in itertools.pairwise(SURENESS)]
+    return [
+        (statistics.fmean(sure for sure, _ in part), Share.of((run for _, run in part), lambda run: _true(code, run)))
+        for part in parts
+        if part
+    ]
+
+
+def _true(code: str, run: Judged) -> bool:
+    return run.truth == ("small" if code in (*SMALL, "R3b") else "large" if code in (*LARGE, "R2b") else "good")
 
 
 def confusion(runs: Sequence[Judged]) -> dict[str, list[int]]:

@@ -21,15 +21,30 @@ _FAULTS = {rule.code for rule in RULES if rule.fault}
 
 
 @dataclass(frozen=True)
+class Said:
+    """A finding, in short: ``factor`` is what it would multiply the learning rate by, if anything."""
+
+    code: str
+    severity: str
+    confidence: float
+    factor: float | None
+
+    @property
+    def words(self) -> str:
+        """The code; a dot marks a note."""
+        return f"{self.code}·" if self.severity == "info" else self.code
+
+
+@dataclass(frozen=True)
 class Look:
-    """What stood at a step: ``said`` are codes with their severity.
+    """What stood at a step.
 
     ``slopes`` are those of every step measured so far, ``[4, T]`` in the order of ``cockpitlite.diagnosis.window``:
     own batch at start and end of the step, next batch at start and end. ``rates`` are the learning rates of these steps
     over that of now. ``blow_up`` is the course of the early loss, ``left`` the loss now over the first one.
     """
 
-    said: tuple[tuple[str, str], ...]
+    findings: tuple[Said, ...]
     family: str
     steps: tuple[int, ...]
     slopes: tuple[tuple[float, ...], ...]
@@ -40,38 +55,41 @@ class Look:
     @classmethod
     def of(cls, found: dict[str, Any]) -> Self:
         """Return what JSON gives back."""
-        said = tuple((code, severity) for code, severity in found.pop("said"))
+        findings = tuple(Said(**each) for each in found.pop("findings"))
         slopes = tuple(map(tuple, found.pop("slopes")))
-        return cls(said, steps=tuple(found.pop("steps")), slopes=slopes, rates=tuple(found.pop("rates")), **found)
+        return cls(findings, steps=tuple(found.pop("steps")), slopes=slopes, rates=tuple(found.pop("rates")), **found)
 
     @property
     def verdict(self) -> str:
         """What the shipped rules say of the learning rate: too small, too large, or nothing against it."""
-        codes = [code for code, _ in self.said]
-        if any(code in LARGE for code in codes):
+        if self.naming(*LARGE):
             return "large"
-        return "small" if any(code in SMALL for code in codes) else "good"
+        return "small" if self.naming(*SMALL) else "good"
 
     @property
     def blown(self) -> bool:
         """Whether the loss has blown up."""
-        return any(code in BLOWN for code, _ in self.said)
+        return bool(self.naming(*BLOWN))
 
     @property
     def faults(self) -> list[str]:
         """Other causes that were warned of, which silence verdicts on the learning rate."""
-        return [code for code, severity in self.said if code in _FAULTS and severity != "info"]
+        return [each.code for each in self.naming(*_FAULTS) if each.severity != "info"]
+
+    def naming(self, *codes: str) -> list[Said]:
+        """Return the findings that have one of these codes."""
+        return [each for each in self.findings if each.code in codes]
 
 
 def look(readings: Readings) -> Look:
     """Ask the diagnosis what stands now, and note what it rests on."""
-    said = tuple((finding.code, finding.severity) for finding in judge(readings).findings)
+    findings = judge(readings).findings
     measured = readings.derived(windows)
     steps = np.concatenate([np.empty(0, np.int64), *(window.steps for window in measured)])
     slopes = np.concatenate([np.empty((4, 0)), *(window.slopes for window in measured)], axis=1)
     known = readings.derived(rate)
     return Look(
-        said,
+        tuple(Said(each.code, each.severity, each.confidence, each.lr_factor) for each in findings),
         family(readings),
         tuple(map(int, steps)),
         tuple(tuple(float(f"{slope:.6g}") for slope in row) for row in slopes),

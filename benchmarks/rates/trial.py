@@ -22,6 +22,7 @@ from .training import Result, train
 
 RATES = 12  # learning rates, of which neighbours are a factor of 2.6 apart
 DECADES = 4.5  # from the lowest to the highest
+FIRST = ("loss_std", "batch_size", "grad_norm", "noise_scale", "update_ratio")
 EARLY = 101  # losses that are kept
 LOOKS = (25, 50, 100)  # steps after which the diagnosis is asked
 LATE_LOOKS = (510, 1510)  # of runs that are long enough: just after ten steps in a row were measured
@@ -53,13 +54,13 @@ class Trial:
 class Outcome:
     """What came of a trial, and what the diagnosis said and rested on after some steps.
 
-    ``losses`` are those of the first steps, ``spread`` is the deviation of the samples' losses at the very first.
+    ``losses`` are those of the first steps, ``first`` holds some readings of the very first step.
     """
 
     trial: Trial
     result: Result
     losses: tuple[float, ...]
-    spread: float
+    first: dict[str, float]
     looks: dict[int, Look]
 
     def line(self) -> str:
@@ -72,7 +73,7 @@ class Outcome:
         found: dict[str, Any] = json.loads(line)
         looks = {int(step): Look.of(each) for step, each in found["looks"].items()}
         trial, result = Trial(**found["trial"]), Result(**found["result"])
-        return cls(trial, result, tuple(found["losses"]), found["spread"], looks)
+        return cls(trial, result, tuple(found["losses"]), found["first"], looks)
 
 
 def perform(trial: Trial) -> Outcome:
@@ -87,5 +88,5 @@ def perform(trial: Trial) -> Outcome:
         result = train(problem, method, condition, trial.rate, trial.seed, path, watched=max(looks))
         readings = Readings(load(path))
         losses = tuple(float(f"{loss:.6g}") for loss in readings.first("loss", EARLY)[1])
-        spread = float(readings.first("loss_std", 1)[1][0])
-        return Outcome(trial, result, losses, spread, {step: look(readings.at(step)) for step in looks})
+        first = {name: float(readings.first(name, 1)[1][0]) for name in FIRST if readings.has(name)}
+        return Outcome(trial, result, losses, first, {step: look(readings.at(step)) for step in looks})
