@@ -210,9 +210,7 @@ class TestJudging:
         raised, lowered = [("R3", "warning", 0.95, 30.0)], [("R1", "error", 0.99, 0.25)]
         looks = [look(said=raised if index < 5 else lowered if index > 6 else ()) for index in range(RATES)]
         runs = judging.judged([dataclasses.replace(o, looks={50: looks[o.trial.index]}) for o in group("cnn")])
-        assert judging.helped(runs) == judging.Share(
-            8, 10
-        )  # next to the band a factor of ten goes beyond it, four does not
+        assert judging.helped(runs) == judging.Share(9, 10)  # from just below the band, ×30 leads far beyond it
         assert judging.sureness(runs, "R3") == [(pytest.approx(0.95), judging.Share(5, 5))]
         assert judging.sureness(runs, "R4") == []
 
