@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from sheet import Sheet
 
 from .judging import (
@@ -82,6 +84,7 @@ def sheets(outcomes: Sequence[Outcome]) -> Iterator[Sheet]:
         yield _limits(limits)
         yield _agreement(plain)
         yield _sureness(plain)
+        yield _best(plain)
         yield _definitions([outcome for outcome in outcomes if outcome.trial.condition == "plain"])
     yield from _conditions(runs)
     yield _moments(outcomes)
@@ -183,6 +186,17 @@ def _sureness(plain: Sequence[Judged]) -> Sheet:
     return Sheet("How sure, and how often right", ["finding", "mean confidence", "right"], rows, [note])
 
 
+def _best(plain: Sequence[Judged]) -> Sheet:
+    best = [run for run in plain if run.trial.rate == run.band.best]
+    rows = []
+    for name, runs in _by(lambda run: run.trial.method)(best):
+        table = Table.of([run.look for run in runs])
+        shown = [_spread(column[np.isfinite(column)]) for column in (table.same, table.next)]
+        rows.append([METHODS[name].title, str(len(runs)), *shown])
+    columns = ["optimizer", "runs", "alpha_same", "alpha_next"]
+    return Sheet("At the rate with the lowest final loss: median (lowest to highest)", columns, rows)
+
+
 def _agreement(plain: Sequence[Judged]) -> Sheet:
     twins = again(plain, SHIPPED)
     same = sum(run.said == twin.said for run, twin in zip(plain, twins, strict=True))
@@ -278,6 +292,12 @@ def _problem(name: str) -> str:
 
 def _method(name: str) -> str:
     return METHODS[name].title + ("" if METHODS[name].studied else " *")
+
+
+def _spread(values: NDArray[np.float64]) -> str:
+    if not len(values):
+        return "–"
+    return f"{np.median(values):.2f} ({values.min():.2f} to {values.max():.2f})"
 
 
 def _number(value: float) -> str:
