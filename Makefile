@@ -12,7 +12,7 @@ DEMONSTRATION := $(if $(wildcard $(DEVELOPMENT)),$(DEVELOPMENT),$(VENV)/demonstr
 REFERENCE := $(COCKPIT)/reference.stamp
 SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 
-.PHONY: help demo test lint types tests matrix benchmark diagnosis advice format clean
+.PHONY: help demo test lint types tests matrix benchmark diagnosis advice rates format clean
 
 help:
 	@echo "make demo       train three small networks under the panel and show the live page (ARGS=--no-serve ends by itself)"
@@ -25,6 +25,7 @@ help:
 	@echo "make benchmark  measure what watching costs, beside Cockpit, and write docs/price.md (hours; less with ARGS=--quick)"
 	@echo "make diagnosis  train faults and healthy runs, and write docs/faults.md on what the diagnosis finds (hours of one core; less with ARGS=--short)"
 	@echo "make advice     train from learning rates that are far off, follow the findings, and write docs/advice.md (an hour; ARGS=\"--seeds 1\" is less)"
+	@echo "make rates      train small problems at twelve learning rates each, and write docs/rates.md on what the diagnosis says of them (hours of one core; less with ARGS=--quick)"
 	@echo "make clean      delete everything that was made"
 
 demo: $(DEMONSTRATION)
@@ -53,6 +54,9 @@ diagnosis: $(DEVELOPMENT)
 
 advice: $(DEVELOPMENT)
 	$(BIN)/python benchmarks/advice.py --write docs/advice.md $(ARGS)
+
+rates: $(DEVELOPMENT)
+	$(BIN)/python benchmarks/rates/run.py --write docs/rates.md $(ARGS)
 
 format: $(DEVELOPMENT)
 	$(BIN)/ruff format .

@@ -10,20 +10,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import multiprocessing
 import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
 
 if not __package__:  # run as a script: its package stands beside it, and its folder must not be searched
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from cores import finished, processes
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from diagnosis import judging, report
 from diagnosis.faults import FAULTS
@@ -38,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run what is asked for, print the tables and write the files."""
     options = arguments(argv)
     console = Console(width=None if sys.stdout.isatty() else 200)
-    with _executor(options.jobs) as executor:
+    with processes(options.jobs) as executor:
         limits = references(executor, options, console)
         outcomes = run(executor, trials(options), options, console)
     runs = judging.judged(outcomes, limits)
@@ -92,7 +90,7 @@ def references(executor: Executor, options: argparse.Namespace, console: Console
     missing = [name for name in options.programs if name not in known]
     seeds = range(FIRST_REFERENCE, FIRST_REFERENCE + judging.REFERENCES)
     tasks = [(name, executor.submit(reference, name, seed)) for name in missing for seed in seeds]
-    _watch([task for _, task in tasks], "What is healthy", console)
+    list(finished([task for _, task in tasks], "What is healthy", console))
     for name in missing:
         known[name] = judging.limit([task.result() for owner, task in tasks if owner == name])
     if stored:
@@ -103,21 +101,8 @@ def references(executor: Executor, options: argparse.Namespace, console: Console
 def run(executor: Executor, wanted: Iterator[Trial], options: argparse.Namespace, console: Console) -> list[Outcome]:
     """Run all trials, with a progress bar, and return what came of them in their order."""
     tasks = [executor.submit(perform, trial, options.keep) for trial in wanted]
-    _watch(tasks, "Faults and healthy runs", console)
+    list(finished(tasks, "Faults and healthy runs", console))
     return [task.result() for task in tasks]
-
-
-def _watch(tasks: Sequence[Future[Any]], title: str, console: Console) -> None:
-    columns = [TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("", total=len(tasks))
-        for _ in as_completed(tasks):
-            progress.advance(bar)
-
-
-def _executor(jobs: int) -> ProcessPoolExecutor:
-    """Return processes that share nothing with this one, each with one thread of torch."""
-    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
 
 
 if __name__ == "__main__":

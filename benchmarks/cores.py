@@ -1,0 +1,28 @@
+"""Work shared out among processes, with a progress bar."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+
+def processes(jobs: int) -> ProcessPoolExecutor:
+    """Return processes that share nothing with this one."""
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+
+
+def finished(tasks: Sequence[Future[T]], title: str, console: Console) -> Iterator[T]:
+    """Yield what each task gives as soon as it is there, and show how many are done."""
+    columns = [TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=len(tasks))
+        for task in as_completed(tasks):
+            progress.advance(bar)
+            yield task.result()
