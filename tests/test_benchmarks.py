@@ -306,7 +306,7 @@ def test_the_long_run_has_the_readings_of_a_real_one_on_their_schedules(tmp_path
     run = live_diagnosis.begin(tmp_path, every=10)
     run.grow(520)
     row = live_diagnosis.measure(run, steps=520, updates=2)
-    assert row[0] == "520" and len(row) == 4
+    assert row[0] == "520" and len(row) == 6
     long = cockpitlite.load(run.writer.path)
     run.writer.close()
     assert long.last_step == 519 + 2 * live_diagnosis.GROWTH

@@ -265,7 +265,7 @@ def test_marked_evidence_survives_updates_and_a_double_click_ends_it(browser, tm
             seen.until_growth("Loss")
         assert seen.chart("Loss", state) == before
         seen.until(f"document.querySelector('.finding.error .body > p').textContent !== {json.dumps(said)}")
-        assert seen.page.locator(".finding.error .show").is_visible()  # drawn anew, and still open
+        assert seen.page.locator(".finding.error .show").first.is_visible()  # drawn anew, and still open
         assert seen.page.evaluate(IN_VIEW)
         seen.page.locator("[data-marked] .nsewdrag").first.dblclick()
         seen.until_chart("Loss", f"{MARKS}.length === 0 && {RANGE}[1] >= {LAST}")
