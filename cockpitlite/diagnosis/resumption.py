@@ -20,9 +20,9 @@ def jump_at_resumption(readings: Readings) -> Finding | None:
     """The loss is far higher after the run was resumed than before: something was not restored.
 
     The median of the first ten losses after it is more than one and a half times that of the last fifty before it, and
-    above all of them. Where it is back near the first loss of the run, the weights were probably not loaded; else the
-    optimizer's state (its averages, its learning rate), buffers, or the data's scale. A warning, for the first 200
-    steps after the resumption.
+    above all of them. Where the first three are back near the first loss of the run, the weights were probably not
+    loaded; else the optimizer's state (its averages, its learning rate), buffers, or the data's scale. A warning, for
+    the first 200 steps after the resumption.
     """
     events = readings.events("resume")
     if not events:
@@ -37,7 +37,7 @@ def jump_at_resumption(readings: Readings) -> Finding | None:
         return None
     if not (now > t.SPIKE_RISE * usual and now > float(np.max(before))):
         return None
-    anew = now > t.ANEW * readings.derived(start).loss
+    anew = float(np.median(after[: t.ROWS])) > t.ANEW * readings.derived(start).loss
     shown = (steps >= steps[steps < at][-_AFTER]) & (steps < at + _AFTER)
     return Finding(
         code="F21",
