@@ -4,11 +4,16 @@ import random
 import signal
 import sys
 
+import hypothesis
 import numpy as np
 import pytest
 
 # Started as a background job, a shell has children ignore Ctrl-C, and theirs inherit it: some tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long a test takes says nothing on a machine that others use as well.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)
