@@ -48,6 +48,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS), help="by default all")
     add("--policies", nargs="+", choices=POLICIES, default=list(POLICIES), help="beside keep, which is always run")
     add("--seeds", type=int, default=2, metavar="N", help="for each start rate (default 2)")
+    add("--sparse", action="store_true", help="advice from every third start rate only; fixed rates are all run")
     add("--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes, by default one for each core")
     add("--keep", type=Path, default=Path("advice.jsonl"), metavar="FILE", help="outcomes (default advice.jsonl)")
     add("--write", type=Path, metavar="FILE", help="write the page")
@@ -64,7 +65,7 @@ def trials(options: argparse.Namespace) -> list[Trial]:
         for policy in dict.fromkeys(["keep", *options.policies])
         for problem in options.problems
         for optimizer in options.optimizers
-        for rate in RATES[optimizer]
+        for rate in RATES[optimizer][:: 3 if options.sparse and policy != "keep" else 1]
     ]
 
 

@@ -23,6 +23,7 @@ from torch import nn
 
 import cockpitlite
 
+CLOSE = 4  # a rate that was too small and one that was too large: what lies between them cannot be told apart
 QUESTIONS = (10, 25, 50, 75)  # after how many steps at a rate; after ten only a blow-up shows itself
 
 
@@ -71,6 +72,8 @@ def lead(model, optimizer, next_loss, steps, ask=advice, say=print):
             better = math.sqrt(too_small * too_large)
         for group in optimizer.param_groups:
             group["lr"] *= better / rate
+        if too_large < CLOSE * too_small:
+            ask = no_advice
         say(f"step {taken}, learning rate {rate:.3g}: {told.title} ({told.confidence:.0%} sure)")
         say(f"  {'went on' if told.lr_factor > 1 else 'started again'} with {better:.3g}")
 

@@ -47,6 +47,14 @@ def test_everything_is_run_with_fixed_rates_too():
     assert {trial.policy for trial in wanted} == {"keep", "follow"}
 
 
+def test_a_sparse_run_still_spans_all_rates_and_compares_with_every_fixed_one():
+    wanted = advice.trials(advice.arguments(["--sparse", "--seeds", "1", "--problems", "mlp", "--optimizers", "adamw"]))
+    rates = {policy: [trial.rate for trial in wanted if trial.policy == policy] for policy in ("keep", "follow")}
+    assert rates["keep"] == list(leading.RATES["adamw"])
+    assert len(rates["follow"]) == 4
+    assert (rates["follow"][0], rates["follow"][-1]) == (rates["keep"][0], rates["keep"][-1])
+
+
 class TestTrainings:
     @pytest.mark.usefixtures("short")
     def test_the_same_trial_ends_the_same(self):
@@ -125,13 +133,17 @@ class TestCounting:
         assert len(misses.rows) == 2
 
     def test_each_half_by_itself(self):
-        other = [dataclasses.replace(one, trial=dataclasses.replace(one.trial, problem="cnn")) for one in self.KEPT]
+        other = [
+            dataclasses.replace(one, trial=dataclasses.replace(one.trial, problem="autoencoder")) for one in self.KEPT
+        ]
         totals, *_ = advised.sheets([*self.KEPT, *other])
         counts = {row[1]: row[3] for row in totals.rows if row[2] == "all"}
         assert counts == {"tuning": "4", "held out": "4", "all": "8"}
 
     def test_the_page_says_who_was_looked_at(self):
-        other = [dataclasses.replace(one, trial=dataclasses.replace(one.trial, problem="cnn")) for one in self.KEPT]
+        other = [
+            dataclasses.replace(one, trial=dataclasses.replace(one.trial, problem="autoencoder")) for one in self.KEPT
+        ]
         page = advised.page([*self.KEPT, *other], "make advice")
         assert "results were looked at for MLP, digits." in page
-        assert "**held out**: CNN, digits." in page
+        assert "**held out**: autoencoder." in page

@@ -493,8 +493,14 @@ class TestTooLarge:
 class TestCouldBeSmaller:
     def test_a_note_where_most_such_runs_were_too_large(self, judged):
         found = judged(family="adam", same=0.2, after=0.2)["R2b"]
-        assert (found.severity, found.lr_factor) == ("info", 0.5)
+        assert found.severity == "info"
         assert "0.02 to 0.25 times theirs, 0.1 times in the middle: here 0.002 to 0.025." in found.suggestion
+
+    @pytest.mark.parametrize(("family", "same", "factor"), [("adam", 0.2, 0.25), ("momentum", 0.2, 0.46)])
+    def test_the_factor_is_that_of_runs_that_read_alike_but_a_quarter_at_least(self, judged, family, same, factor):
+        found = judged(family=family, same=same, after=0.55 if family == "momentum" else 0.2, noise=0.0)["R2b"]
+        assert found.lr_factor == pytest.approx(factor)
+        assert f"(÷{1 / factor:.3g})" in found.suggestion
 
     def test_not_in_the_range(self, judged):
         assert "R2b" not in judged(family="adam", same=-0.5, after=0.2)

@@ -127,6 +127,8 @@ def could_be_smaller(readings: Readings) -> Finding | None:
     odds = posterior(readings.derived(blow_up), seen.kind, seen.same.value, seen.next.value)
     if not seen.same.value > t.IN_RANGE[seen.kind][1] or odds["large"] <= max(odds["good"], odds["small"]):
         return None
+    median, _, _ = row(seen.kind, seen.same.value).factor
+    factor = float(np.clip(median, t.AFTER_BLOW_UP, t.COULD_BE_SMALLER))
     return Finding(
         code="R2b",
         severity="info",
@@ -135,10 +137,10 @@ def could_be_smaller(readings: Readings) -> Finding | None:
         explanation=_compared(readings, seen, "Early steps went further than in most good runs"),
         evidence=seen.window.evidence,
         suggestion=(
-            f"If you start again, set the learning rate to {new_rate(readings.derived(rate).now, 0.5)}. "
+            f"If you start again, set the learning rate to {new_rate(readings.derived(rate).now, factor)}. "
             f"{_best(readings, seen)}"
         ),
-        lr_factor=0.5,
+        lr_factor=factor,
         since=seen.window.first,
     )
 

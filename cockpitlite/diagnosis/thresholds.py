@@ -123,6 +123,7 @@ AFTER_BLOW_UP = Threshold(
 )
 AFTER_SPIKE = Threshold(1 / 2, f"{CHOSEN}: all five good runs that blew up recovered by themselves")
 AFTER_LARGE = Threshold(1 / 3, f"{FITTED}: part of the same 108 runs")
+COULD_BE_SMALLER = Threshold(1 / 2, f"{CHOSEN}: at most; below it the median of the calibration runs that read alike")
 AFTER_NONFINITE = Threshold(1 / 10, CHOSEN)
 MOVES_TOO_FAR = Threshold(0.1, "step over weight norm; at the best rates of the calibration runs it was 0.004 to 0.08")
 

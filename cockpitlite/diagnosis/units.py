@@ -8,9 +8,10 @@ from cockpitlite.diagnosis import thresholds as t
 from cockpitlite.diagnosis.course import Peak, peak, suffers
 from cockpitlite.diagnosis.finding import Evidence, Finding
 from cockpitlite.diagnosis.layers import has_layers_after, matrices, over_rows, unbroken
+from cockpitlite.diagnosis.rate import rate
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import rule
-from cockpitlite.diagnosis.words import listed, percent, plural
+from cockpitlite.diagnosis.words import listed, new_rate, percent, plural
 from cockpitlite.store import Steps, Values
 
 
@@ -22,6 +23,8 @@ def dead_units(readings: Readings) -> Finding | None:
     of them on it is a warning only where the loss has blown up or hardly fallen, else a note. Batches of fewer than 16
     samples leave many units at 0 by chance: there the whole layer must be. Where no ReLU module is seen, the share of
     gradient elements that are exactly 0 stands in, without the first weights (inputs may be 0), embeddings and biases.
+    Units that were alive at the start and died within the first 100 steps died of too long steps: a warning then asks
+    for a smaller learning rate.
     """
     if readings.has("dead_units"):
         steps, layers, values = readings.recent_layers("dead_units", t.ROWS, t.ROWS)
@@ -94,9 +97,11 @@ def _dead(readings: Readings, reading: str, steps: Steps, layers: list[str], val
     names = [layers[index] for index in bad]
     sure = worst > most and reading == "dead_units"
     since = _since(readings, reading, names[0], half)
+    severe = sure or readings.derived(suffers)
+    killed = severe and _died_early(readings, reading, since)
     return Finding(
         code="F3",
-        severity="warning" if sure or readings.derived(suffers) else "info",
+        severity="warning" if severe else "info",
         confidence=0.95 if sure else 0.7,
         title=_dead_title(reading, worst, names),
         explanation=(
@@ -104,7 +109,8 @@ def _dead(readings: Readings, reading: str, steps: Steps, layers: list[str], val
             f"In healthy networks at most 13 % were dead.{_after_blow_up(readings, since)}"
         ),
         evidence=(Evidence.of(reading, steps, values[:, bad[0]], names[0]),),
-        suggestion=_revive(readings, since),
+        suggestion=_revive(readings, since, killed),
+        lr_factor=float(t.AFTER_BLOW_UP) if killed else None,
         since=since,
     )
 
@@ -128,9 +134,20 @@ def _dead_story(reading: str, share: float, count: int) -> str:
     )
 
 
-def _revive(readings: Readings, since: int) -> str:
+def _died_early(readings: Readings, reading: str, since: int) -> bool:
+    """Whether units that are dead were alive at the start and died in the steps in which too large a rate shows."""
+    begin, _, _ = readings.first_layers(reading, 1)
+    return int(begin[0]) < since < int(begin[0]) + t.BLOW_UP_STEPS
+
+
+def _revive(readings: Readings, since: int, killed: bool) -> str:
     if _blow_up(readings, since) is not None:
         return "Put right what made the loss blow up and restart from the initial parameters: the units died of it."
+    if killed:
+        return (
+            "They were alive at the start, so too long steps have killed them: restart from the initial parameters "
+            f"with a learning rate of {new_rate(readings.derived(rate).at(since), t.AFTER_BLOW_UP)}."
+        )
     return (
         "Look at the initial biases (strongly negative ones kill units) and the scale of weights and inputs; LeakyReLU "
         "or GELU cannot die, and a norm before the ReLU keeps units alive. Do not raise the learning rate."
