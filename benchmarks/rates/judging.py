@@ -18,9 +18,9 @@ from .looking import LARGE, SMALL, Look
 from .trial import RATES, Outcome, Trial
 
 STEP = 50  # after which a verdict is judged
-FAR = 10.0  # times beside the band
+NEAR, FAR = 4.6, 10.0  # times beside the band
 SURENESS = (0.0, 0.6, 0.8, 0.9, 1.01)  # bounds of confidence, from notes to statements
-DISTANCES = (2.2, 4.6, FAR, math.inf)  # as in the study that the shipped thresholds come from
+DISTANCES = (2.2, NEAR, FAR, math.inf)  # as in the study that the shipped thresholds come from
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,12 @@ def again(runs: Sequence[Judged], limits: Fitted) -> list[Judged]:
     return [replace(run, said=str(verdict)) for run, verdict in zip(runs, said, strict=True)]
 
 
+def overfitted(runs: Sequence[Judged]) -> list[Judged]:
+    """Return the runs judged with limits that were fitted to them: no limits can do much better."""
+    table, truth = Table.of([run.look for run in runs]), np.array([run.truth for run in runs])
+    return again(runs, fit(table, truth))
+
+
 @dataclass(frozen=True)
 class Share:
     """A part of some runs."""
@@ -140,6 +146,20 @@ def recall(runs: Sequence[Judged], truth: str) -> list[Share]:
         Share.of((run for run in of if low < run.distance <= high), lambda run: run.right)
         for low, high in zip(lower, DISTANCES, strict=False)
     ]
+
+
+def reason(run: Judged) -> str:
+    """Return in words how a wrong verdict came about."""
+    if run.look.faults:
+        return f"{run.label}, and another fault was warned of instead"
+    if run.said == "good":
+        return f"{run.truth}, {'at most' if run.distance <= NEAR else 'more than'} {NEAR:g} times beside the good rates"
+    if run.truth == "good" and run.said == "small":
+        larger = run.band.best / run.trial.rate
+        return f"good, the lowest training loss {'more than' if larger > NEAR else 'at most'} {NEAR:g} times higher"
+    if run.truth == "good":
+        return f"good, after a blow-up ({run.look.blow_up})" if run.look.blown else "good, without a blow-up"
+    return "the reverse is true"
 
 
 def helped(runs: Sequence[Judged]) -> Share:

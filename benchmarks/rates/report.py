@@ -24,7 +24,9 @@ from .judging import (
     helped,
     judged,
     left_alone,
+    overfitted,
     precision,
+    reason,
     recall,
     refitted,
     sureness,
@@ -34,7 +36,7 @@ from .labels import CRITERIA, LABELS, Criterion
 from .limits import FAMILIES, SHIPPED, Limits, Table
 from .methods import CONDITIONS, METHODS
 from .problems import PROBLEMS
-from .trial import Outcome
+from .trial import DECADES, RATES, Outcome
 
 MARK = "<!-- What follows is made by the benchmark; what stands above is kept. -->"
 TITLE = "# The learning rate: what was said, and what was true\n"
@@ -75,6 +77,7 @@ def sheets(outcomes: Sequence[Outcome]) -> Iterator[Sheet]:
         fitted, limits = refitted(plain)
         both: Verdicts = {"shipped": plain, "re-fitted": fitted}
         yield _runs(runs, outcomes)
+        yield _groups(runs)
         yield _measures(both)
         yield _distances(both)
         for name, several in both.items():
@@ -82,6 +85,7 @@ def sheets(outcomes: Sequence[Outcome]) -> Iterator[Sheet]:
         yield _parts("By problem", both, _by(lambda run: run.trial.problem), _problem)
         yield _parts("By optimizer", both, _by(lambda run: run.trial.method), _method)
         yield _limits(limits)
+        yield _reasons(both)
         yield _agreement(plain)
         yield _sureness(plain)
         yield _best(plain)
@@ -103,6 +107,20 @@ def _runs(runs: Sequence[Judged], outcomes: Sequence[Outcome]) -> Sheet:
     if len(runs) < len(outcomes):
         notes.append(f"{len(outcomes) - len(runs)} more runs are left out: not all of their learning rates were run.")
     return Sheet("What was run", columns, rows, notes)
+
+
+def _groups(runs: Sequence[Judged]) -> Sheet:
+    """List what was run of each problem: which optimizers, and which of them under other conditions."""
+    rows = []
+    for problem, several in _by(lambda run: run.trial.problem)(runs):
+        cells = []
+        for condition in CONDITIONS:
+            of = [run.trial for run in several if run.trial.condition == condition]
+            seeds = {method: len({t.seed for t in of if t.method == method}) for method in METHODS}
+            cells.append(", ".join(name + (f" ({n} seeds)" if n > 1 else "") for name, n in seeds.items() if n) or "–")
+        rows.append([_problem(problem), *cells])
+    note = f"Each at {RATES} learning rates over {DECADES:g} decades. `*` marks what the study had not."
+    return Sheet("Of each problem", ["problem", *CONDITIONS], rows, [note])
 
 
 def _measures(both: Verdicts) -> Sheet:
@@ -198,15 +216,15 @@ def _best(plain: Sequence[Judged]) -> Sheet:
 
 
 def _agreement(plain: Sequence[Judged]) -> Sheet:
-    twins = again(plain, SHIPPED)
-    same = sum(run.said == twin.said for run, twin in zip(plain, twins, strict=True))
-    silenced = sum(bool(run.look.faults) for run in plain)
-    rows = [[f"{same} of {len(plain)}", f"{silenced} of {len(plain)}"]]
-    columns = [
-        "the shipped rules and their form that is re-fitted say the same",
-        "runs that were warned of another fault",
-    ]
-    return Sheet("What was judged", columns, rows)
+    same = sum(run.said == twin.said for run, twin in zip(plain, again(plain, SHIPPED), strict=True))
+    note = f"The shipped rules and their form that is re-fitted say the same of {same} of {len(plain)} runs."
+    rows = []
+    for label in LABELS:
+        of = [run for run in plain if run.label == label]
+        codes = Counter(code for run in of for code in run.look.faults)
+        words = ", ".join(f"{code} {count}" for code, count in codes.most_common())
+        rows.append([label, Share.of(of, lambda run: bool(run.look.faults)).words, words or "–"])
+    return Sheet("Runs that were warned of another fault", ["true", "warned", "of"], rows, [note])
 
 
 def _definitions(plain: Sequence[Outcome]) -> Sheet:
@@ -214,7 +232,8 @@ def _definitions(plain: Sequence[Outcome]) -> Sheet:
     for criteria, words in DEFINITIONS.items():
         runs = judged(plain, by=criteria)
         labels = Counter(run.label for run in runs)
-        for name, several in (("shipped", runs), ("re-fitted", refitted(runs)[0])):
+        fitted = {"shipped": runs, "re-fitted": refitted(runs)[0], "fitted to these very runs": overfitted(runs)}
+        for name, several in fitted.items():
             shares = [of(several).words for of in (accuracy, wrong_way, far_off, left_alone)]
             rows.append([words, name, *(str(labels[label]) for label in LABELS), *shares])
     columns = ["good is", "limits", *LABELS, "right", "wrong way", "far ones right", "good ones left alone"]
@@ -247,6 +266,19 @@ def _moments(outcomes: Sequence[Outcome]) -> Sheet:
                 rows.append([CONDITIONS[condition].title, str(step), *(of(runs).words for of in measures)])
     columns = ["condition", "step", "right", "wrong way", "far ones right", "good ones left alone"]
     return Sheet("At other steps, shipped limits", columns, rows)
+
+
+def _reasons(both: Verdicts) -> Sheet:
+    counts = {name: Counter((run.said, reason(run)) for run in runs if not run.right) for name, runs in both.items()}
+    rows = [
+        [
+            f"said {said}" if said != "good" else "said nothing",
+            words,
+            *(str(count[said, words]) for count in counts.values()),
+        ]
+        for said, words in sorted({key for count in counts.values() for key in count})
+    ]
+    return Sheet("Where right verdicts are lost", ["said", "true", *both], rows)
 
 
 def _misses(plain: Sequence[Judged]) -> Sheet:
