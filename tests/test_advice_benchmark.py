@@ -146,4 +146,4 @@ class TestCounting:
         ]
         page = advised.page([*self.KEPT, *other], "make advice")
         assert "results were looked at for MLP, digits." in page
-        assert "**held out**: autoencoder." in page
+        assert "**held out**: autoencoder (of each" in page
