@@ -293,9 +293,10 @@ class TestNoSignal:
         assert "F2" not in judged(**warm)
         assert "warm-up" in reasons(**warm)["F2"]
 
-    def test_not_where_the_next_batch_may_be_helped(self, judged):
-        assert "F2" in judged(**{**FLAT, "after": -0.7, "noise": 0.05})
-        assert "F2" not in judged(**{**FLAT, "after": -0.7, "noise": 0.6})
+    def test_not_in_the_first_steps_of_small_batches(self, judged):
+        few = {"values": {"batch_size": lambda step: 8.0}}
+        assert "F2" not in judged(**{**FLAT, "steps": 50, **few})
+        assert "F2" in judged(**{**FLAT, **few})
 
     def test_not_in_the_first_steps_of_weights_that_begin_at_zero(self, judged):
         zero = {"layers": {"weight_std": lambda step: (0.1, 0.1, 0.0 if step == 0 else 0.01)}}

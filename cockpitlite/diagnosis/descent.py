@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cockpitlite.diagnosis import thresholds as t
-from cockpitlite.diagnosis.calibration import beyond
 from cockpitlite.diagnosis.chance import trained_before
 from cockpitlite.diagnosis.course import blow_up, fraction_left, level, start
 from cockpitlite.diagnosis.finding import Evidence, Finding
@@ -108,9 +107,9 @@ def no_signal(readings: Readings) -> Finding | None:
 
     That is no small learning rate, with which steps help every batch: nothing that can be learnt reaches the weights.
     Shuffled labels, dead or vanished layers, inputs of the wrong scale and weights that start at 0 look like this; so
-    does data that is pure noise. Not judged while the learning rate rises, by steps taken when it was less than half of
-    what it is now, in the first fifty steps of a model with weights that begin at 0, nor for a model that was better
-    than guessing from the start, as in fine-tuning.
+    does data that is pure noise. Not judged while the learning rate rises, by steps taken when it was less than half
+    of what it is now, in the first fifty steps of batches below 16 samples or of weights that begin at 0, nor for a
+    model that was better than guessing from the start, as in fine-tuning.
     """
     window = readings.derived(present)[-1]
     if len(window.steps) < _ENOUGH:
@@ -119,8 +118,7 @@ def no_signal(readings: Readings) -> Finding | None:
     small = t.SMALL[family(readings)]
     if readings.derived(blow_up) != "none" or not fraction_left(readings) > t.NO_SIGNAL_LOSS:
         return None
-    unhelpful = 1 - beyond(small.next, window.next.value, window.next.error)
-    if not (window.same.value < t.NO_SIGNAL_SAME and unhelpful > t.SURELY_UNHELPFUL):
+    if not (window.same.value < t.NO_SIGNAL_SAME and window.next.value > small.next):
         return None
     begin = readings.derived(start)
     return Finding(
@@ -151,5 +149,9 @@ def _require_signal_time(readings: Readings, window: Window) -> None:
         raise Unjudged("the measured steps were taken early in the warm-up")
     if readings.now < t.WAKING_STEPS and began_at_zero(readings):
         raise Unjudged("some weights began at 0, so that the others hardly move at first")
+    if readings.now < t.WAKING_STEPS and readings.has("batch_size"):
+        _, sizes = readings.first("batch_size", 1)
+        if len(sizes) and sizes[0] < t.FEW_SAMPLES:
+            raise Unjudged("batches of few samples differ too much to tell so early")
     if trained_before(readings):
         raise Unjudged("the model was better than guessing from the start, so what can be learnt may be learnt")

@@ -132,7 +132,6 @@ WRONG_SIGN_UPHILL = Threshold(0.9, "40 trials with faults: both wrong signs, and
 WRONG_SIGN_RISE = Threshold(0.8, "40 trials with faults: both wrong signs, and 0 of 734 runs without")
 NO_SIGNAL_SAME = Threshold(-0.85, "40 trials with faults: 9 of 12 such faults, 0 of 734 runs without")
 NO_SIGNAL_LOSS = Threshold(0.97, "40 trials with faults: 9 of 12 such faults, 0 of 734 runs without")
-SURELY_UNHELPFUL = Threshold(0.9, f"{CHOSEN}: probability that the step length on the next batch is above its limit")
 WARMED_UP = Threshold(0.5, f"{CHOSEN}: learning rate of the measured steps over the present one")
 WAKING_STEPS = 50  # in which weights that begin at 0 let the others move (chosen)
 LEARNT = Threshold(0.8, f"{CHOSEN}: first loss over that of guessing; untrained models had 1.0 to 1.1")
