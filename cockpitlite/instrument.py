@@ -98,6 +98,8 @@ class Instrument(ABC):
     :class:`Layered` or a :class:`Histogram`, stored under the instrument's name, or a mapping of reading names to
     these. It must not wait for the device: no ``.item()``, no ``float(tensor)``, no branch on a tensor's value. It may
     raise :class:`cockpitlite.statistics.Unavailable` with a reason for the user; any other error switches it off.
+    It is read on the panel's schedule; ``on_diagnosis_schedule`` puts it on that of the diagnosis, and
+    ``on_both_schedules`` on both.
     ``healthy`` may give the panel a healthy range by optimizer family (``sgd``, ``momentum``, ``adam``).
     """
 
@@ -105,6 +107,7 @@ class Instrument(ABC):
     name: ClassVar[str]
     preset: ClassVar[Preset | None] = None
     on_diagnosis_schedule: ClassVar[bool] = False
+    on_both_schedules: ClassVar[bool] = False
     order: ClassVar[int] = 100
     healthy: ClassVar[Mapping[str, tuple[float | None, float | None]]] = {}
     _demands: ClassVar[dict[str, type[Statistic]] | None] = None

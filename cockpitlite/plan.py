@@ -37,6 +37,8 @@ class Plan:
 
     def prepares(self, instrument: Instrument) -> bool:
         """Whether an instrument is read about this step, now or on the next."""
+        if instrument.on_both_schedules:
+            return self.panel or self.diagnosis
         return self.diagnosis if instrument.on_diagnosis_schedule else self.panel
 
 

@@ -19,6 +19,7 @@ class LearningRate(Instrument):
         help="As used by the step, after any scheduler. One line per parameter group.",
     )
     preset = "economy"
+    on_both_schedules = True  # the diagnosis must know a warm-up from a constant rate
     order = 60
 
     def read(self, settings: Settings) -> Readings:

@@ -346,6 +346,18 @@ def test_the_diagnosis_schedule_comes_again_every_five_hundred_steps(watch):
     assert at(land(optimizer), "alpha_next") == [*range(0, 50, 5), *range(500, 510)]
 
 
+def test_the_learning_rate_is_known_wherever_the_diagnosis_measures(watch):
+    model, optimizer = start(watch, lr=0.1, every=30)
+    warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=40)
+    for seed in range(50):
+        step(model, optimizer, seed=seed)
+        warmup.step()
+    run = land(optimizer)
+    assert at(run, "learning_rate") == sorted({*range(0, 50, 5), 0, 30})
+    rates = run.series("learning_rate")[1]
+    assert (np.diff(rates[:8]) > 0).all()
+
+
 def test_a_budget_that_cannot_pay_for_the_diagnosis_thins_it_after_the_start(watch):
     model, optimizer = start(watch, nn.Linear(5, 4), overhead=0.001)
     steps(model, optimizer, 1020)
