@@ -790,7 +790,7 @@ def due(right: Truth, name: str, tracked: Callable[[int], bool]) -> list[int]:
         return steps
     if name in SAME + NEXT:
         return [step for step in steps if diagnosed(step) and step < last]
-    return [step for step in steps if tracked(step)]
+    return [step for step in steps if tracked(step) or (name == "learning_rate" and diagnosed(step))]
 
 
 def wrong_steps(name: str, said: set[int], expected: set[int], right: Truth) -> list[str]:
