@@ -168,6 +168,7 @@ class Recorder:
         self._shipped = time.monotonic()
         self._ill = self._broken = False  # what the last scan found, and whether the last loss was not finite
         self._failed_topics: set[str] = set()
+        self._unsure: set[str] = set()  # readings that rest on a check which failed, until they have a value again
         self._after_commit: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._run, name="cockpitlite-recorder", daemon=True)
         self._thread.start()
@@ -366,6 +367,10 @@ class Recorder:
             if label.bins:
                 self._write_histogram(label, numbers)
                 continue
+            if label.name in self._unsure:
+                if np.isnan(numbers[0]):  # the step was taken before the training had heard of the check
+                    continue
+                self._unsure.discard(label.name)
             if label.name == "loss":
                 losses.append((label.step, float(numbers[0])))
             frames[label.step].append((label, numbers))
@@ -422,6 +427,7 @@ class Recorder:
             if not failed:
                 continue
             dropped |= set() if check.kept else check.readings
+            self._unsure |= dropped
             if check.topic not in self._failed_topics:
                 reason = check.explain(failed)
                 final = self.on_failed_check(check, failed, reason)

@@ -135,6 +135,20 @@ def test_where_the_host_learns_late_of_a_failed_check_the_next_steps_are_measure
     assert "norm_test" not in run.unavailable()
 
 
+def test_steps_taken_before_the_host_has_learnt_of_a_failed_check_leave_no_value(watch, monkeypatch):
+    heed = tracker.Tracker._heed_verdicts
+    monkeypatch.setattr(tracker.Tracker, "_accounted", lambda self, step: accounted(step) <= 1)
+    monkeypatch.setattr(tracker.Tracker, "_heed_verdicts", lambda self: heed(self) if self.step >= 2 else None)
+    model = Tied()
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model)
+    train(model, optimizer, count=2)
+    optimizer.cockpit._recorder.flush()
+    train(model, optimizer, count=4)
+    steps, values = land(optimizer).series("norm_test")
+    assert steps.tolist() == [2, 3, 4, 5]
+    assert np.isfinite(values).all()
+
+
 def test_histograms_give_every_tensor_its_share_of_the_total(watch):
     """Many tensors so small that none of their elements is due in most steps."""
     small = [layer for _ in range(30) for layer in (nn.LayerNorm(6),)]
