@@ -1320,3 +1320,28 @@ def test_step_lengths_are_of_the_loss_whatever_hooks_do_to_its_gradient(watch, h
     run = land(optimizer)
     assert at(run, "alpha_same") == [0]
     assert run.series("alpha_same")[1][0] == pytest.approx(expected[0], rel=1e-3)
+
+
+def test_what_is_compiled_inside_of_a_forward_is_left_alone(watch):
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = network(), nn.Linear(4, 4)
+
+        @torch.compile(backend="aot_eager", fullgraph=True)
+        def compiled(self, x: Tensor) -> Tensor:
+            return self.body(x)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.compiled(x))
+
+    model, optimizer = start(watch, Model(), every=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of what it compiles
+        steps(model, optimizer, 4)
+    assert at(land(optimizer), "grad_norm") == [0, 2]
+
+
+def test_a_batch_axis_is_a_number(watch):
+    with pytest.raises(TypeError, match="batch_dim is the axis that counts samples"):
+        start(watch, batch_dim=True)
