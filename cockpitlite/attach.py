@@ -30,6 +30,7 @@ from cockpitlite.recorder import Recorder
 from cockpitlite.schedule import Budget, Every, Schedule, on_diagnosis_schedule
 from cockpitlite.store import SUFFIX, Run, RunWriter, load
 from cockpitlite.tracker import Tracker, Watched
+from cockpitlite.weakly import weakly
 
 if TYPE_CHECKING:
     PanelChoice = str | type[Instrument] | Instrument | Iterable[str | type[Instrument] | Instrument]
@@ -165,8 +166,9 @@ class Cockpit:
         except BaseException:
             self._recorder.close()
             raise
-        self._recorder.on_failed_check = _weakly(self._tracker.failed_check, otherwise=True)
-        self._recorder.on_alarm = _weakly(self._tracker.alarm)
+        # The recorder's thread, which outlives what nobody holds, must not hold the tracker.
+        self._recorder.on_failed_check = weakly(self._tracker.failed_check, otherwise=True)
+        self._recorder.on_alarm = weakly(self._tracker.alarm)
         if on_finding is not None:
             self._tracker.after_step = self._tell
         self.closed = False
@@ -297,13 +299,13 @@ class Cockpit:
 
     def _call_back(self) -> None:
         """Hand new findings to the user; an error in the listener is told, only what is no error ends the training."""
-        found, self._found = self._found, []
+        listener, found, self._found = self._on_finding, self._found, []
         for finding in found:
-            if self._on_finding is None or (finding.code, finding.since) in self._known:
+            if listener is None or (finding.code, finding.since) in self._known:
                 continue
             self._known.add((finding.code, finding.since))
             try:
-                self._on_finding(finding)
+                listener(finding)
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"
                 warnings.warn(f"cockpitlite: on_finding failed on {finding.code} ({reason})", stacklevel=3)
@@ -320,17 +322,6 @@ class Cockpit:
             text = f"the diagnosis has stopped: {type(error).__name__}: {error}"
             self._recorder.event(self._tracker.last_step, "warning", {"message": text})
         self._resting_until = time.monotonic() + RESTING * (time.thread_time() - begin)
-
-
-def _weakly(method: Callable[..., Any], otherwise: Any = None) -> Callable[..., Any]:
-    """Return what calls a method as long as its object lives: a thread that holds it would keep all it knows alive."""
-    reference = weakref.WeakMethod(method)
-
-    def call(*arguments: Any) -> Any:
-        alive = reference()
-        return otherwise if alive is None else alive(*arguments)
-
-    return call
 
 
 def _ended(status: str) -> dict[str, Any]:

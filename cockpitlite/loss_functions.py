@@ -88,6 +88,37 @@ def crossed(backward: Backward) -> tuple[list[int], list[int]] | None:
     return None
 
 
+def asked(backwards: Sequence[Backward], sign: float) -> dict[str, Any]:
+    """Return plain data on the loss functions of a step, none where no known one was seen.
+
+    ``sign`` is −1 where the optimizer maximises. ``factor`` is that on the mean of all their single losses, None where
+    they have none in common; ``summed`` tells that the loss is a sum over the batch.
+    """
+    calls = [call for backward in backwards for call in comparisons(backward)]
+    pairs = [pair for pair in map(crossed, backwards) if pair is not None]
+    if not calls and not pairs:
+        return {}
+    factors = [call.factor * sign for call in calls]
+    agree = bool(factors) and (all(factor > 0 for factor in factors) or all(factor < 0 for factor in factors))
+    factor = float(f"{sum(factors):.4g}") if agree else None
+    return {
+        "functions": sorted({call.name for call in calls}),
+        "factor": factor,
+        "summed": factor is not None and _is_summed(abs(sum(factors)), calls, backwards),
+        "crossed": [list(shape) for shape in pairs[0]] if pairs else None,
+    }
+
+
+def _is_summed(factor: float, calls: Sequence[Comparison], backwards: Sequence[Backward]) -> bool:
+    """Whether a loss is a sum over samples: its factor is their number, or that of all single losses."""
+    samples = sum(backward.samples or 0 for backward in backwards)
+    elements = sum(call.elements for call in calls)
+    if samples < 2 or len({call.name for call in calls}) > 1:
+        return False
+    by_sample = math.isclose(factor, samples, rel_tol=1e-3) and elements != samples**2
+    return by_sample or math.isclose(factor, elements, rel_tol=1e-3)
+
+
 def _are_crossed(left: Tensor, right: Tensor, samples: int) -> bool:
     if left.dim() == right.dim() or not all(one.dim() and one.shape[0] == samples for one in (left, right)):
         return False

@@ -28,7 +28,7 @@ from cockpitlite.hooks import (
     versions_of,
 )
 from cockpitlite.instrument import Instrument, Provided, named_readings
-from cockpitlite.loss_functions import Comparison, comparisons, crossed
+from cockpitlite.loss_functions import asked
 from cockpitlite.meters import Meters
 from cockpitlite.plan import Plan, Program, work_out
 from cockpitlite.precision import widest
@@ -42,6 +42,7 @@ from cockpitlite.statistics.line import COMPLEX, line_of
 from cockpitlite.statistics.loss import BatchLoss
 from cockpitlite.statistics.samples import accounted
 from cockpitlite.statistics.step import norms
+from cockpitlite.weakly import weakly
 
 _UNTRACKED, _NOTHING = Plan(), Wish()
 MOST_NOTED = 20  # changes of what the loss asks for; one that goes on changing tells nothing more
@@ -204,7 +205,7 @@ class Tracker:
         watched = self.watched
         owners = None if watched.unseen else watched.owners
         capture = Capture(watched.hooked, owners, watched.parameters, watched.batch_dim, shapes_with_one_more)
-        capture.on_waiting = self._wait
+        capture.on_waiting = weakly(self._wait)  # the model holds the capture, and may outlive its optimizer
         return capture
 
     def _adopt_parameters(self) -> None:
@@ -657,7 +658,7 @@ class Tracker:
 
     def _note_loss(self, step: Step) -> None:
         """Tell what the loss asks for: by which functions, with which factor on them, and whether shapes fit."""
-        found = _asked(step)
+        found = asked(step.backwards, step.sign)
         if found and found != self._asked and self._counts.get("loss_functions", 0) < MOST_NOTED:
             self._asked = found
             self._counts["loss_functions"] = self._counts.get("loss_functions", 0) + 1
@@ -779,37 +780,6 @@ def _is_broken(loss: Tensor | float) -> bool:
 def _spoilt(step: Step) -> Tensor | None:
     """Return the sample with the first non-finite input, −1 for none, None where nobody looked."""
     return next((forward.spoilt for backward in step.backwards for forward in backward.forwards), None)
-
-
-def _asked(step: Step) -> dict[str, Any]:
-    """Return plain data on the loss functions of a step, none where no known one was seen.
-
-    ``factor`` is that on the mean of all their single losses, None where they have none in common; ``summed`` tells
-    that the loss is a sum over the batch.
-    """
-    calls = [call for backward in step.backwards for call in comparisons(backward)]
-    pairs = [pair for pair in map(crossed, step.backwards) if pair is not None]
-    if not calls and not pairs:
-        return {}
-    factors = [call.factor * step.sign for call in calls]
-    agree = bool(factors) and (all(factor > 0 for factor in factors) or all(factor < 0 for factor in factors))
-    factor = float(f"{sum(factors):.4g}") if agree else None
-    return {
-        "functions": sorted({call.name for call in calls}),
-        "factor": factor,
-        "summed": factor is not None and _is_summed(abs(sum(factors)), calls, step),
-        "crossed": [list(shape) for shape in pairs[0]] if pairs else None,
-    }
-
-
-def _is_summed(factor: float, calls: Sequence[Comparison], step: Step) -> bool:
-    """Whether a loss is a sum over samples: its factor is their number, or that of all single losses."""
-    samples = sum(backward.samples or 0 for backward in step.backwards)
-    elements = sum(call.elements for call in calls)
-    if samples < 2 or len({call.name for call in calls}) > 1:
-        return False
-    by_sample = math.isclose(factor, samples, rel_tol=1e-3) and elements != samples**2
-    return by_sample or math.isclose(factor, elements, rel_tol=1e-3)
 
 
 def _signs(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> list[float]:

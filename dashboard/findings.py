@@ -88,7 +88,7 @@ def _evidence(evidence: Evidence, key: str, places: Mapping[str, int], panels: S
 
 
 def _link(evidence: Evidence, words: Sequence[Component | str], key: str, place: int, panel: Panel) -> Component:
-    """Return a button that ``page.js`` takes to the chart of a panel, with what it marks there."""
+    """Return a button that ``evidence.js`` takes to the chart of a panel, with what it marks there."""
     over_steps = panel.kind != "joint" and evidence.steps
     points = (
         [] if panel.kind in KINDS or len(evidence.steps) > RINGS else zip(evidence.steps, evidence.values, strict=False)

@@ -104,9 +104,7 @@ def caption(panel: Panel, readings: Readings) -> str:
     if not shown.count:
         return ""
     points = readings.of(panel.readings[0]).points
-    of = (
-        f" of {points:,}" if points > 2 * shown.count else ""
-    )  # non-finite values are left out, which is told elsewhere
+    of = f" of {points:,}" if points > 2 * shown.count else ""  # a sample; a few may be left out for not being finite
     words = [f"{shown.count:,}{of} values, the newest {shown.newest_count:,} in colour"]
     if shown.beyond:
         words.append(f"{shown.beyond:,} beyond ±{REACH} drawn at the edge")

@@ -318,7 +318,7 @@ def words(
 
 
 def _marked() -> Component:
-    """Return what says which evidence a chart shows, and leads back from there; ``page.js`` fills and shows it."""
+    """Return what says which evidence a chart shows, and leads back from there; ``evidence.js`` fills and shows it."""
     back = html.Button("Back to the finding", className="back", type="button")
     return html.Div([html.Span(className="which"), back], className="marked")
 

@@ -6,7 +6,7 @@ import itertools
 import math
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,6 @@ from cockpitlite.panel import Panel
 from cockpitlite.store import Event, Histogram, Outline, Run, Steps, Values
 
 Window = tuple[float, float]
-
 
 APPENDED = 20_000  # points after which a series is outlined anew
 
@@ -107,26 +106,23 @@ class Series:
     def closer(self, window: tuple[int, int], outline: Outline) -> Series:
         """Return the series with the outline of a window in place of the points there; what it counts stays."""
         assert self.spans is not None and self.sampled is not None
-        before, after = np.searchsorted(self.steps, window)
-
-        def inside(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-            return np.concatenate([old[:before], new, old[after:]])
-
+        main, sample = _splicing(self.steps, window), _splicing(self.sampled.steps, window)
         found = Series(
-            inside(self.steps, outline.steps),
-            inside(self.values, outline.values),
-            inside(self.spans, outline.spans),
-            self.sampled._with(window, outline.sample_steps, outline.sample_values),
+            main(self.steps, outline.steps),
+            main(self.values, outline.values),
+            main(self.spans, outline.spans),
+            Series(
+                sample(self.sampled.steps, outline.sample_steps), sample(self.sampled.values, outline.sample_values)
+            ),
         )
         hidden = Hidden(self.points - len(found), self.broken - found.broken, self.nonpositive - found.nonpositive)
         return replace(found, hidden=hidden)
 
-    def _with(self, window: tuple[int, int], steps: Steps, values: Values) -> Series:
-        before, after = np.searchsorted(self.steps, window)
-        return Series(
-            np.concatenate([self.steps[:before], steps, self.steps[after:]]),
-            np.concatenate([self.values[:before], values, self.values[after:]]),
-        )
+
+def _splicing(steps: Steps, window: tuple[int, int]) -> Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]:
+    """Return what puts new points in place of the old ones whose steps lie in a window."""
+    before, after = np.searchsorted(steps, window)
+    return lambda old, new: np.concatenate([old[:before], new, old[after:]])
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ CAPTURE = {
 }  # and what only the tracker may join to them
 SHARED = {"panel", "store", "diagnosis"}
 TRAINING = CAPTURE | {
+    "weakly",
     "hooks",
     "axes",
     "statistics",
@@ -58,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": {"tree", "trace"},
     "losses": {"tree", "trace", "records"},
     "loss_functions": {"trace", "records"},
+    "weakly": set(),
     "listening": {"tree"},
     "activity": {"records", "precision"},
     "hooks": {"tree", "trace", "records", "losses", "listening", "activity", "spread"},
@@ -78,7 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recorder": {"panel", "store", "instrument"},  # of the last only what a reading is
     "describe": set(),
     "tracker": TRAINING - {"tracker", "attach", "demo"} | SHARED,
-    "attach": {"tracker", "schedule", "instrument", "instruments", "recorder", "describe"} | SHARED,
+    "attach": {"tracker", "weakly", "schedule", "instrument", "instruments", "recorder", "describe"} | SHARED,
     # The viewing half: the run file is all it knows of training.
     "reduction": set(),
     "heat": {"store"},

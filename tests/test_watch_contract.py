@@ -1219,6 +1219,18 @@ def test_a_watch_that_is_let_go_of_frees_its_model_and_ends_its_file(tmp_path):
     assert at(run, "loss") == [0, 1, 2]
 
 
+def test_a_watch_ends_with_its_optimizer_and_the_model_goes_on_unwatched(tmp_path):
+    model = network()
+    optimizer = cockpitlite.watch(SGD(model.parameters(), lr=0.1), model, run=tmp_path / "run.cockpit", every=1)
+    steps(model, optimizer, 3)
+    alive = weakref.ref(optimizer)
+    del optimizer
+    gc.collect()
+    assert alive() is None
+    assert type(model(batch()[0])) is Tensor
+    assert hooks_of(model, SGD(model.parameters(), lr=0.1)) == 0
+
+
 def test_a_loss_that_is_kept_keeps_nothing_of_ours(watch):
     model, optimizer = start(watch, every=1)
     kept = []

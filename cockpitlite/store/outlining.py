@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from cockpitlite.store import pyramid
-from cockpitlite.store.contents import Steps, Values
+from cockpitlite.store.contents import Steps
 from cockpitlite.store.pyramid import LEAST_ROWS, STRETCHES, SUMMARY, Rows, Stretches, Summaries
+from cockpitlite.store.rows import WHOLE, rows_of
 
-WHOLE = 2**31 - 1  # bytes, the most that SQLite counts to
 Place = tuple[int, int]  # a key and the first step of a stretch
 
 
@@ -85,7 +85,7 @@ class Summarist:
 
     def _summed_rows(self, key: int, level: int, start: int) -> tuple[int, Summaries | None]:
         """Sum up a stretch from its rows."""
-        steps, values = rows_between(self._db, key, start, start + STRETCHES[level])
+        steps, values = rows_of(self._db, key, start, start + STRETCHES[level])
         return len(steps), pyramid.summary(start, steps, values) if len(steps) else None
 
 
@@ -100,7 +100,7 @@ def _descend(
     db: sqlite3.Connection, key: int, level: int, offset: int, width: int, start: int, stop: int
 ) -> Iterator[Rows | Stretches]:
     if level < 0:
-        steps, values = rows_between(db, key, start, stop, offset, width)
+        steps, values = rows_of(db, key, start, stop, offset, width)
         if len(steps):
             yield Rows(steps, values)
         return
@@ -138,24 +138,6 @@ def summaries(
     starts, counts = (np.fromiter((row[at] for row in rows), np.int64, len(rows)) for at in (0, 1))
     found = np.frombuffer(b"".join(row[2] for row in rows), SUMMARY)
     return starts, counts, found.reshape(len(rows), -1) if len(rows) else found.reshape(0, width or 0)
-
-
-def rows_between(
-    db: sqlite3.Connection, key: int, start: int, stop: int, offset: int = 0, width: int | None = None
-) -> tuple[Steps, Values]:
-    """Return the steps ``[T]`` and numbers ``[T, W]`` of a key's rows from ``start`` to before ``stop``."""
-    if key < 0:
-        query, arguments = "SELECT step, value FROM reading WHERE name = ?", [-key]
-    else:
-        query = 'SELECT step, substr("values", ?, ?) FROM frame WHERE layout = ?'
-        arguments = [8 * offset + 1, WHOLE if width is None else 8 * width, key]
-    rows = db.execute(f"{query} AND step >= ? AND step < ? ORDER BY step", (*arguments, start, stop)).fetchall()
-    steps = np.fromiter((row[0] for row in rows), np.int64, len(rows))
-    if key < 0:
-        values = np.fromiter((np.nan if row[1] is None else row[1] for row in rows), np.float64, len(rows))
-        return steps, values[:, None]
-    numbers = np.frombuffer(b"".join(row[1] for row in rows), "<f8")
-    return steps, numbers.reshape(len(rows), -1) if len(rows) else numbers.reshape(0, width or 0)
 
 
 def _table(key: int) -> tuple[str, str, int]:

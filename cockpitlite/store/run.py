@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import sqlite3
 import time
 import zlib
@@ -23,6 +22,7 @@ from cockpitlite.store.contents import LIVE_SECONDS, SUFFIX, Event, Histogram, R
 from cockpitlite.store.counts import unpacked
 from cockpitlite.store.outlining import outlines
 from cockpitlite.store.pyramid import Outline, Rows, joined
+from cockpitlite.store.rows import limit, rows_of
 from cockpitlite.store.schema import LAYER_ID, last_step
 
 ROWS = 1000  # histograms that are read at once
@@ -89,16 +89,11 @@ class Run:
         with self._open() as db:
             key = self._key(db, name)
             framed = [(at, numbers[:, 0]) for _, at, numbers in self._framed(db, key, start, most, totals=True)]
-            rows = db.execute(
-                "SELECT step, value FROM reading WHERE name = ? AND step >= ? ORDER BY step LIMIT ?",
-                (key, start, _limit(most)),
-            ).fetchall()
-        steps = np.fromiter((row[0] for row in rows), np.int64, len(rows))
-        values = np.fromiter((math.nan if row[1] is None else row[1] for row in rows), np.float64, len(rows))
+            steps, numbers = rows_of(db, -key, start, most=most)
         if not framed:
-            return steps, values
+            return steps, numbers[:, 0]
         steps = np.concatenate([steps, *(part[0] for part in framed)])
-        values = np.concatenate([values, *(part[1] for part in framed)])
+        values = np.concatenate([numbers[:, 0], *(part[1] for part in framed)])
         steps, first = np.unique(steps, return_index=True)
         return steps[:most], values[first][:most]
 
@@ -161,13 +156,13 @@ class Run:
         try:
             yield
         except (ValueError, TypeError) as error:
-            raise RunFileError(f"the run file {self.path} has damaged numbers: {error}") from error
+            raise RunFileError(f"the run file {self.path} has a damaged frame: {error}") from error
 
     def _alone(self, db: sqlite3.Connection, key: int, start: int, most: int | None) -> list[_Part]:
         """Return the values per layer that have rows of their own."""
         rows = db.execute(
             'SELECT step, layout, "values" FROM layers WHERE name = ? AND step >= ? ORDER BY step LIMIT ?',
-            (key, start, _limit(most)),
+            (key, start, limit(most)),
         )
         return [
             (layout, np.array([step], dtype=np.int64), np.frombuffer(blob, dtype="<f8")[None])
@@ -183,20 +178,12 @@ class Run:
         and at ``most`` the first so many of each layout.
         """
         found: list[tuple[int | None, Steps, Values]] = []
-        try:
+        with self._undamaged():
             for slot in (slot for slot in self._slots(db) if slot.name == key):
                 width = 1 if totals else slot.width
-                rows = db.execute(
-                    'SELECT step, substr("values", ?, ?) FROM frame WHERE layout = ? AND step >= ? '
-                    "ORDER BY step LIMIT ?",
-                    (8 * slot.offset + 1, 8 * width, slot.frame, start, _limit(most)),
-                ).fetchall()
-                if rows:
-                    steps = np.fromiter((row[0] for row in rows), np.int64, len(rows))
-                    numbers = np.frombuffer(b"".join(row[1] for row in rows), dtype="<f8")
-                    found.append((slot.layers, steps, numbers.reshape(len(rows), width)))
-        except (ValueError, TypeError) as error:
-            raise RunFileError(f"the run file {self.path} has a damaged frame: {error}") from error
+                steps, numbers = rows_of(db, slot.frame, start, offset=slot.offset, width=width, most=most)
+                if len(steps):
+                    found.append((slot.layers, steps, numbers))
         return found
 
     def histogram(
@@ -344,11 +331,6 @@ class _Slot(NamedTuple):
     width: int
     name: int
     layers: int | None
-
-
-def _limit(most: int | None) -> int:
-    """Return how many rows SQLite is to give; -1 are all."""
-    return -1 if most is None else most
 
 
 _Part = tuple[int, Steps, Values]  # the id of its layers, its steps [T], its values [T, L]
