@@ -9,21 +9,19 @@ next call with the same file only runs what is missing.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
-import multiprocessing
 import os
 import shlex
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import advised
+from archive import lines, opened
+from cores import finished, processes
 from leading import OPTIMIZERS, POLICIES, PROBLEMS, RATES, Outcome, Trial, perform
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,7 +48,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seeds", type=int, default=2, metavar="N", help="for each start rate (default 2)")
     add("--sparse", action="store_true", help="advice from every third start rate only; fixed rates are all run")
     add("--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes, by default one for each core")
-    add("--keep", type=Path, default=Path("advice.jsonl"), metavar="FILE", help="outcomes (default advice.jsonl)")
+    add("--keep", type=Path, default=Path("build/advice.jsonl"), metavar="FILE", help="outcomes (%(default)s)")
     add("--write", type=Path, metavar="FILE", help="write the page")
     options = parser.parse_args(argv)
     options.command = shlex.join(["python", "benchmarks/advice.py", *(sys.argv[1:] if argv is None else argv)])
@@ -70,32 +68,20 @@ def trials(options: argparse.Namespace) -> list[Trial]:
 
 
 def kept(path: Path) -> dict[Trial, Outcome]:
-    """Return the outcomes that a file holds, without a last line that was cut off."""
+    """Return the outcomes that a file holds."""
     found = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            values = json.loads(line)
-            trial = Trial(**values.pop("trial"))
-            found[trial] = Outcome(trial, **{**values, "said": tuple(values["said"])})
+    for values in map(json.loads, lines(path)):
+        trial = Trial(**values.pop("trial"))
+        found[trial] = Outcome(trial, **{**values, "said": tuple(values["said"])})
     return found
 
 
 def run(missing: Sequence[Trial], options: argparse.Namespace, console: Console) -> None:
-    """Run trials with a progress bar, and append what comes of each to the file."""
-    columns = [TextColumn("Following the advice"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    executor = ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn"))
-    with options.keep.open("a", encoding="utf-8") as file, executor:
-        file.write("\n" if file.tell() else "")  # after a line that was cut off
-        with Progress(*columns, console=console, transient=True) as progress:
-            bar = progress.add_task("", total=len(missing))
-            try:
-                for task in as_completed([executor.submit(perform, trial) for trial in missing]):
-                    file.write(json.dumps(dataclasses.asdict(task.result())) + "\n")
-                    file.flush()
-                    progress.advance(bar)
-            except KeyboardInterrupt:
-                executor.shutdown(cancel_futures=True)
-                raise
+    """Run trials with a progress bar, and add what comes of each to the file."""
+    with processes(options.jobs) as executor, opened(options.keep) as file:
+        for outcome in finished([executor.submit(perform, trial) for trial in missing], "Following advice", console):
+            file.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
+            file.flush()
 
 
 if __name__ == "__main__":

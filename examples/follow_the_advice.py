@@ -4,7 +4,7 @@
 
 The loop asks for the findings a few times after each change. The first one that is likelier right than wrong and has
 an `lr_factor` changes the learning rate. After one that was too large training starts again, as going on from a damaged
-network does not help. When the rate is left alone three times, nothing more is asked.
+network does not help. Where nothing asks for another rate, training goes on with this one to the end.
 
 Every learning rate gets a run file of its own, as the diagnosis knows the first steps of a run best.
 `cockpitlite dashboard runs` shows them side by side while they are made.

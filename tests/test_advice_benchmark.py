@@ -93,17 +93,18 @@ class TestKept:
             return known[trial]
 
         monkeypatch.setattr(advice, "perform", perform)
-        monkeypatch.setattr(advice, "ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(jobs))
+        monkeypatch.setattr(advice, "processes", ThreadPoolExecutor)
         file = tmp_path / "advice.jsonl"
         options = ["--problems", "mlp", "--optimizers", "sgd", "--seeds", "1", "--policies", "keep"]
         options += ["--keep", str(file), "--write", str(tmp_path / "page.md"), "--jobs", "1"]
         advice.main(options)
         assert advice.kept(file) == known
         # The last line was cut off when somebody pulled the plug: only that trial is run again.
+        last = list(advice.kept(file))[-1]  # trials end in any order
         file.write_text(file.read_text()[:-20])
         asked.clear()
         advice.main(options)
-        assert asked == [list(known)[-1]]
+        assert asked == [last]
         assert advice.kept(file) == known
         assert "keep the start rate" in capsys.readouterr().out
         assert (tmp_path / "page.md").read_text().startswith("# What following the advice leads to")

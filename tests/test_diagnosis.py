@@ -238,7 +238,11 @@ class TestRunsThatHardlyAreAny:
         assert "the present one ×10" in diagnose(path)[0].suggestion
         assert diagnose(path)[0].suggestion.endswith("316 times in the middle.")
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
     @given(
         seed=st.integers(0, 2**32 - 1),
         steps=st.integers(1, 60),

@@ -13,11 +13,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 from rates import judging, labels, report, run
-from rates.archive import known
 from rates.limits import OFF, SHIPPED, Limits, Table, fit, verdicts
 from rates.looking import Look, Said
 from rates.methods import CONDITIONS, METHODS
 from rates.problems import PROBLEMS, loss
+from rates.run import known
 from rates.training import Result
 from rates.trial import DECADES, RATES, Outcome, Trial, perform
 

@@ -27,7 +27,9 @@ from cockpitlite.store import LIVE_SECONDS, Column, Histogram, RunWriter, find_r
 from cockpitlite.store.schema import VERSION
 
 # A new file for each example, in the folder of the test.
-many_files = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+many_files = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 any_float = st.floats(allow_nan=True, allow_infinity=True)
 # Lone surrogates are no text: neither UTF-8 nor SQLite can hold them.

@@ -19,12 +19,12 @@ if not __package__:  # run as a script: its package stands beside it, and its fo
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
+from archive import lines, opened
 from cores import finished, processes
 from results import machine
 from rich.console import Console
 
 from rates import report
-from rates.archive import known, opened
 from rates.methods import CONDITIONS, METHODS, PLAIN
 from rates.problems import PROBLEMS
 from rates.trial import RATES, Outcome, Trial, perform
@@ -81,6 +81,11 @@ def trials(options: argparse.Namespace) -> Iterator[Trial]:
                 for problem in options.problems:
                     if name == PLAIN.name or problem in condition.problems:
                         yield from (Trial(problem, method, name, index, seed) for index in range(RATES))
+
+
+def known(path: Path) -> dict[Trial, Outcome]:
+    """Return the outcomes that a file holds."""
+    return {outcome.trial: outcome for outcome in map(Outcome.of, lines(path))}
 
 
 def run(wanted: Sequence[Trial], options: argparse.Namespace, console: Console) -> list[Outcome]:
