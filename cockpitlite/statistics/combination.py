@@ -12,14 +12,14 @@ from torch import Tensor
 from cockpitlite.statistics.step import Step
 
 LOOKED_AT = 128  # elements of each parameter
-ROUNDING = 16  # times the rounding of the parameters, which is in the step as the difference of two of them
+ROUNDING = 16  # times the rounding of the elements, which is in a step as the difference of two parameters
 
 
 def combination(step: Step) -> tuple[float, float] | None:
     """Return a and b such that the step is a·(the last step) + b·g, None where that is not so or not known here.
 
     SGD with momentum is linear in both, whatever the rates. The coefficients are fitted to some elements of every
-    parameter, all of which they must explain. Not on devices that would have to be waited for.
+    parameter, each by how exact it is, and must explain all of them. Not on devices that would have to be waited for.
     """
     group = step.optimizer.param_groups[0]
     linear = type(step.optimizer) is torch.optim.SGD and group["momentum"] and not group["nesterov"]
@@ -33,11 +33,13 @@ def combination(step: Step) -> tuple[float, float] | None:
     basis = np.stack([last, gradient], 1)
     if not (np.isfinite(basis).all() and np.isfinite(target).all()):
         return None
+    rounding = torch.finfo(step.start[0].dtype).eps * (np.abs(start) + np.abs(last) + np.abs(target))
+    known = rounding > 0  # an element that is always 0 tells nothing
+    basis, target = basis[known] / rounding[known, None], target[known] / rounding[known]
     found, _, rank, _ = np.linalg.lstsq(basis, target, rcond=None)
     if rank < 2:
         return None
-    rounding = torch.finfo(step.start[0].dtype).eps * (np.abs(start) + np.abs(basis) @ np.abs(found))
-    explained = np.abs(target - basis @ found) <= ROUNDING * rounding
+    explained = np.abs(target - basis @ found) <= ROUNDING
     return (float(found[0]), float(found[1])) if explained.all() else None
 
 
