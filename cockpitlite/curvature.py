@@ -156,25 +156,21 @@ def _signs_of_bytes(device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class TraceEstimate:
-    """Hutchinson's estimate: the trace ``by_tensor`` (``[parameter]``), their sum, and its standard error.
-
-    ``square`` is the mean of ‖Hv‖² over these probes and, fading, those of the steps before.
-    """
+    """An estimated trace ``by_tensor`` (``[parameter]``), their sum, and its standard error."""
 
     total: Tensor
     by_tensor: Tensor
     standard_error: Tensor
-    square: Tensor
 
 
 def hutchinson(
     product: Product, like: Sequence[Tensor], probes: int, generator: torch.Generator, before: Tensor | None
-) -> TraceEstimate:
+) -> tuple[TraceEstimate, Tensor]:
     """Estimate a trace from vᵀHv with random signs v (Hutchinson 1990).
 
     The variance of a probe is 2(‖H‖² − Σh_jj²); E‖Hv‖² = ‖H‖² bounds it from above without a second probe. A probe
     that misses what is steep knows neither the trace nor its own error: the mean of the steps ``before`` counts where
-    it is the larger.
+    it is the larger. That mean of ‖Hv‖², with these probes in it, is returned too.
     """
     traces, squares = [], []
     for _ in range(probes):
@@ -183,15 +179,23 @@ def hutchinson(
         products = torch._foreach_mul(image, signs)
         traces.append(widest(torch.stack([at_least_float32(part).sum() for part in products])))
         squares.append(widest(norm(image)).square())
-    square = now = torch.stack(squares).mean()
-    if before is not None:
-        mean = torch.lerp(before, now, _NEWS)
-        now, square = torch.maximum(now, mean), torch.where(mean.isfinite(), mean, before)
+    now, square = no_less_than_usual(torch.stack(squares).mean(), before)
     by_tensor = torch.stack(traces).mean(0)
-    return TraceEstimate(by_tensor.sum(), by_tensor, (2 * now / probes).sqrt(), square)
+    return TraceEstimate(by_tensor.sum(), by_tensor, (2 * now / probes).sqrt()), square
 
 
 _NEWS = 0.2  # how much a step counts beside those before
+
+
+def no_less_than_usual(now: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return a square of this step or, where that is larger, the fading mean over steps; and that mean.
+
+    ``before`` is the mean up to the step before, None at the first.
+    """
+    if before is None:
+        return now, now
+    mean = torch.lerp(before, now, _NEWS)
+    return torch.maximum(now, mean), torch.where(mean.isfinite(), mean, before)
 
 
 @dataclass(frozen=True)

@@ -99,11 +99,11 @@ def spectrum(one_thread, tmp_path_factory):
     return run, {"hess_max_ev": seen[:, 0], "hess_min_ev": seen[:, 1]}
 
 
-@pytest.fixture(scope="module")
-def trace(one_thread, tmp_path_factory):
-    """The traces of a small network."""
+@pytest.fixture(scope="module", params=[nn.ReLU, nn.Tanh])
+def trace(request, one_thread, tmp_path_factory):
+    """The traces of a small network: one whose trace is drawn, and one of which probes are taken."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(20, 24), nn.ReLU(), nn.Linear(24, 6))
+    model = nn.Sequential(nn.Linear(20, 24), request.param(), nn.Linear(24, 6))
     path = tmp_path_factory.mktemp("runs") / "trace.cockpit"
     return trained(path, model, 0.02, ["hess_trace"], lambda loss, place: whole(loss, place).trace().item())
 

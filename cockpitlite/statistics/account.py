@@ -83,10 +83,6 @@ class Account:
         whole = sum(parts[1:], parts[0])
         return whole if self.scale is None else whole.unscaled(self.scale)
 
-    def moments(self) -> ByParameter:
-        """Return Σ c_n² of each parameter, elementwise, over the samples looked at."""
-        return self.survey(Asked(self.parameters, moments=True)).moments
-
     def totals(self) -> ByParameter:
         """Return Σ c_n of each parameter over all samples."""
         found: ByParameter = {}

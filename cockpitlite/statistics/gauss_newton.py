@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from cockpitlite.backpacked import Unknown, backpack_diagonal
+from cockpitlite.curvature import TraceEstimate, no_less_than_usual
 from cockpitlite.heads import Column, Evaluation, Heads, NoHeads, one_sample_each
+from cockpitlite.losses import has_shared_term
+from cockpitlite.precision import wide_sum, widest
 from cockpitlite.records import Backward
 from cockpitlite.replay import dense
 from cockpitlite.statistics.account import Account
 from cockpitlite.statistics.evaluation import Again
+from cockpitlite.statistics.piecewise import is_linear_in_each
 from cockpitlite.statistics.rule import CHUNK
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
 from cockpitlite.statistics.step import Step, Unavailable
-from cockpitlite.statistics.survey import add_to
+from cockpitlite.statistics.survey import Asked, Found, add_to, side_by_side, surveyed
 
 Kind = Literal["ggn_mc", "ggn_exact", "diag_h"]
 KINDS: tuple[Kind, ...] = ("ggn_mc", "ggn_exact", "diag_h")
@@ -34,12 +39,14 @@ class CurvatureDiagonal(Statistic):
     ``ggn_exact`` is that of the GGN JᵀH_L J, J the derivative of what the loss function is given and H_L the loss's
     Hessian there; ``diag_h`` that of the Hessian. BackPACK computes both where it knows every layer and the loss; for
     the first our own engine takes over elsewhere, with one backward for each output of a sample. ``ggn_mc`` is an
-    unbiased estimate of the first by one backward, from labels drawn from the model's own distribution.
+    unbiased estimate of the first by one backward, from labels drawn from the model's own distribution; ``drawn`` is
+    then what each draw of each sample adds to its trace.
     """
 
     step: Step
     again: Again
     known: dict[str, list[Tensor]] = field(default_factory=dict)
+    drawn: list[Tensor] = field(default_factory=list)
     wants: ClassVar[frozenset[Want]] = frozenset({Want.FORWARD})
     needs_model: ClassVar[bool] = True
     rests_on: ClassVar[str] = "replay"
@@ -58,6 +65,45 @@ class CurvatureDiagonal(Statistic):
                 raise Unavailable(str(reason)) from reason
             self.known[kind] = [self.step.trusted("replay", part) for part in found]
         return self.known[kind]
+
+    def trace_of_hessian(self) -> TraceEstimate | None:
+        """Return tr H from drawn labels, where the GGN has the same trace; None where that is not known.
+
+        The draws are independent, so the scatter of what they add bounds the standard error: it holds the differences
+        between samples too. Draws that miss a rare label know neither: the mean of the steps before counts where it is
+        the larger. NaN for a tensor that is frozen.
+        """
+        step = self.step
+        if not self._shares_trace:
+            return None
+        by_tensor = torch.stack([wide_sum(part) for part in self("ggn_mc")])
+        added = widest(torch.cat(self.drawn))
+        variance, step.memory.scatter = no_less_than_usual(len(added) * added.var(), step.memory.scatter)
+        frozen = torch.tensor(step.frozen).to(by_tensor.device, non_blocking=True)
+        return TraceEstimate(by_tensor.sum(), by_tensor.masked_fill(frozen, torch.nan), variance.sqrt())
+
+    @cached_property
+    def _shares_trace(self) -> bool:
+        """Whether the model is found to be linear in each tensor, on the way to losses of a known form.
+
+        One that was not is not looked at again, and costs nothing more.
+        """
+        memory = self.step.memory
+        if memory.curved or any(has_shared_term(backward) for backward in self.step.backwards):
+            return False
+        wanted = memory.calls_wanted
+        try:
+            shares = all(
+                not each.replay.calls_python and is_linear_in_each([head.given for head in each.heads])
+                for each in self.again.with_calls
+            )
+            if shares:
+                self("ggn_mc")
+        except Unavailable:
+            shares = False
+        if not shares:
+            memory.curved, memory.calls_wanted = True, wanted
+        return shares
 
     def _found(self, kind: Kind) -> list[Tensor]:
         step = self.step
@@ -78,15 +124,21 @@ class CurvatureDiagonal(Statistic):
                 if kind == "diag_h":
                     told = f"the diagonal of the Hessian is computed by BackPACK, and {reason}"
                     raise Unavailable(told) from reason
-        return _own_diagonal(step, backward, self.again.with_calls[index], kind)
+        diagonal, traces = _own_diagonal(step, backward, self.again.with_calls[index], kind)
+        if kind == "ggn_mc":
+            self.drawn.append(traces)
+        return diagonal
 
 
 def _draws(backward: Backward) -> int:
     return max(1, -(-DRAWN_LABELS // (backward.samples or DRAWN_LABELS)))
 
 
-def _own_diagonal(step: Step, backward: Backward, evaluation: Evaluation, kind: Kind) -> list[Tensor]:
-    """Return the sum over samples of squares of what roots of the loss's Hessian contribute to the gradient."""
+def _own_diagonal(step: Step, backward: Backward, evaluation: Evaluation, kind: Kind) -> tuple[list[Tensor], Tensor]:
+    """Return the sum over samples of squares of what roots of the loss's Hessian contribute to the gradient.
+
+    And what each column of each sample adds to the trace of that diagonal, one after another.
+    """
     heads = Heads(evaluation, step.generator, step.sign)
     _check(step, heads)
     if kind == "ggn_mc":
@@ -97,9 +149,14 @@ def _own_diagonal(step: Step, backward: Backward, evaluation: Evaluation, kind: 
     seen = replace(backward, givens=[], nodes=[], trace=None, scale=None, forwards=evaluation.forwards, spread={})
     squared = _by_samples if _mixes_samples(backward) else _by_calls_or_samples
     total: dict[int, Tensor] = {}
+    traces = []
     for column in columns:
-        add_to(total, squared(step, seen, evaluation, column))
-    return [total[index] if index in total else torch.zeros_like(start) for index, start in enumerate(step.start)]
+        found = squared(step, seen, evaluation, column)
+        add_to(total, found.moments)
+        assert found.squared is not None
+        traces.append(found.squared)
+    parts = [total[index] if index in total else torch.zeros_like(start) for index, start in enumerate(step.start)]
+    return parts, torch.cat(traces)
 
 
 def _check(step: Step, heads: Heads) -> None:
@@ -134,17 +191,17 @@ def _mixes_samples(backward: Backward) -> bool:
     )
 
 
-def _by_calls(step: Step, seen: Backward, evaluation: Evaluation, column: Column) -> dict[int, Tensor]:
+def _by_calls(step: Step, seen: Backward, evaluation: Evaluation, column: Column) -> Found[int]:
     """Send a column back once, and square what each sample contributes at the calls it passes."""
     evaluation.send(column)
     try:
         account = Account.of(replace(step, backwards=[seen], chosen=[None], unseen=False), seen, None)
-        return account.moments()
+        return account.survey(Asked(account.parameters, squares=True, moments=True))
     finally:
         evaluation.forget_gradients()
 
 
-def _by_calls_or_samples(step: Step, seen: Backward, evaluation: Evaluation, column: Column) -> dict[int, Tensor]:
+def _by_calls_or_samples(step: Step, seen: Backward, evaluation: Evaluation, column: Column) -> Found[int]:
     """Take the calls where all parameters act through calls that can be divided among the samples."""
     try:
         return _by_calls(step, seen, evaluation, column)
@@ -152,16 +209,17 @@ def _by_calls_or_samples(step: Step, seen: Backward, evaluation: Evaluation, col
         return _by_samples(step, seen, evaluation, column)
 
 
-def _by_samples(step: Step, seen: Backward, evaluation: Evaluation, column: Column) -> dict[int, Tensor]:
+def _by_samples(step: Step, seen: Backward, evaluation: Evaluation, column: Column) -> Found[int]:
     """Send a column back one sample at a time, for models whose samples interact."""
     samples = seen.samples
     assert samples is not None
     if any(part.shape[0] % samples for part in column):
         raise Unavailable("which outputs belong to which sample was not seen, in a model whose samples interact")
     size = sum(start.numel() for start in step.start) + sum(part.numel() for part in column)
-    total: dict[int, Tensor] = {}
+    parts = []
     for some in torch.arange(samples).split(max(1, CHUNK // size)):
         masked = [one_sample_each(part, some, samples) for part in column]
         products = enumerate(evaluation.products(masked))
-        add_to(total, {index: dense(each).square().sum(0) for index, each in products if each is not None})
-    return total
+        built = {index: dense(each) for index, each in products if each is not None}
+        parts.append(surveyed(built, Asked(list(built), squares=True, moments=True)))
+    return side_by_side(parts)

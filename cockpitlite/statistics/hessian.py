@@ -60,8 +60,8 @@ class Hessian(Statistic):
     def trace(self, probes: int) -> TraceEstimate:
         """Return Hutchinson's estimate of the trace; NaN for a tensor that is frozen."""
         step = self.step
-        found = hutchinson(self.product, step.start, probes, step.generator, step.memory.squared_hessian)
-        step.memory.squared_hessian = found.square
+        before = step.memory.squared_hessian
+        found, step.memory.squared_hessian = hutchinson(self.product, step.start, probes, step.generator, before)
         frozen = torch.tensor(step.frozen).to(found.by_tensor.device, non_blocking=True)
         by_tensor = self.trusted(found.by_tensor.masked_fill(frozen, torch.nan))
         return replace(found, total=self.trusted(found.total), by_tensor=by_tensor)

@@ -51,17 +51,20 @@ class Line:
 class Memory:
     """What is carried from one tracked step to the next.
 
-    ``followed`` says by name where the search for an eigenvalue goes on; ``squared_hessian`` is a mean of ‖Hv‖²;
-    ``known_loss`` says whether the loss was found to have a curvature of a known form, None before that was tested;
-    ``calls_wanted`` whether the calls of the modules are wanted where the batch is evaluated again;
-    ``rounding`` is a random stream on the host.
+    ``followed`` says by name where the search for an eigenvalue goes on; ``squared_hessian`` is a mean of ‖Hv‖²,
+    ``scatter`` one of the variance of a drawn trace; ``known_loss`` says whether the loss was found to have a curvature
+    of a known form, None before that was tested; ``curved`` whether the model was found to be more than linear in some
+    tensor of its parameters; ``calls_wanted`` whether the calls of the modules are wanted where the batch is evaluated
+    again; ``rounding`` is a random stream on the host.
     """
 
     rounding: random.Random = field(default_factory=lambda: random.Random(0))
     known_loss: bool | None = None
+    curved: bool = False
     calls_wanted: bool = False
     followed: dict[str, Tensor] = field(default_factory=dict)
     squared_hessian: Tensor | None = None
+    scatter: Tensor | None = None
 
 
 @dataclass
