@@ -26,7 +26,7 @@ from cockpitlite.hooks import CallRecorder as CallRecorder
 from cockpitlite.hooks import hooks_bypassed
 from cockpitlite.losses import has_shared_term
 from cockpitlite.records import Backward, Call, Forward, Streams, Surroundings
-from cockpitlite.trace import walk
+from cockpitlite.trace import Operation, walk
 from cockpitlite.tree import tensors_in
 
 
@@ -76,7 +76,7 @@ class Replay:
                     outputs = list(tensors_in(module(*forward.args, **forward.kwargs)))
                 self.outputs.append(outputs)
                 known.update((id(old), new) for old, new in zip(forward.outputs, outputs, strict=True))
-            walk(backward.trace.road_to(*backward.givens), known)
+            _go_again(backward.trace.road_to(*backward.givens), known)
             losses = [known.get(id(given)) for given in backward.givens]
             if any(loss is None or loss.grad_fn is None for loss in losses):
                 raise NotReplayable(
@@ -360,6 +360,22 @@ class _OpenCheckpoint:
     def apply(function: Callable[..., Any], preserve: bool, *args: Any) -> Any:
         """Call the function; what it draws from the random streams, the checkpoint would draw too."""
         return function(*args)
+
+
+def _go_again(road: list[Operation], known: dict[int, Tensor]) -> None:
+    """Walk from the model's output to the loss; NotReplayable with the reason where that fails."""
+    try:
+        walk(road, known)
+    except Exception as error:
+        if any(operation.function is torch.autograd.grad for operation in road):
+            raise NotReplayable(
+                "the loss contains a gradient, as a gradient penalty does, and a second evaluation does not see what "
+                "that was taken of"
+            ) from error
+        raise NotReplayable(
+            "the way from the model's output to the loss could not be gone a second time "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no words'})"
+        ) from error
 
 
 def nodes_before(tensor: Tensor) -> list[Node]:

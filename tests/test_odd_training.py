@@ -560,3 +560,20 @@ def test_a_schedule_that_fails_in_training_is_said_to(watch):
     run = land(optimizer)
     assert run.series("grad_norm")[0].tolist() == [0, 1, 2, 3, 5, 6, 7]
     assert "norm_test" not in run.unavailable()
+
+
+def test_a_gradient_penalty_names_itself(watch):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+    optimizer = watch(SGD(model.parameters(), 0.01), model, panel="full")
+    for _ in range(3):
+        x = torch.randn(16, 4, requires_grad=True)
+        out = model(x)
+        slope = torch.autograd.grad(out.sum(), x, create_graph=True)[0]
+        optimizer.zero_grad()
+        (out.square().mean() + (slope.norm(dim=1) - 1).square().mean()).backward()
+        optimizer.step()
+    run = land(optimizer)
+    for name in ("alpha_same", "step_curvature", "hess_trace", "hess_max_ev"):
+        assert "gradient penalty" in run.unavailable()[name], name
+    assert np.isfinite(run.series("grad_norm")[1]).all()
