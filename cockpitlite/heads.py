@@ -47,6 +47,7 @@ class Evaluation:
         recorder: CallRecorder,
     ) -> None:
         self.forwards: list[Forward] = []
+        self._recorder = recorder
 
         @contextlib.contextmanager
         def recorded(forward: Forward) -> Iterator[None]:
@@ -56,19 +57,22 @@ class Evaluation:
 
         self.replay, watcher = _watched_replay(backward, parameters, values, recorded)
         self.heads = [*watcher.heads, *_direct_outputs(self.replay, watcher.covered)]
+        self._leaves = dict(zip(map(id, self.replay.leaves), parameters, strict=True))
         hidden = [leaf for leaf in self.replay.leaves if leaf.requires_grad and id(leaf) not in watcher.used]
         self._ends: list[Tensor | GradientEdge] = [*watcher.uses, *hidden]
 
-    def send(self, column: Column) -> None:
+    def send(self, column: Column) -> Mapping[int, Tensor]:
         """Send a column back from the heads: the recorded calls see it pass, and forget what they saw before.
 
-        It goes as far as parameters are used; what it would make of their gradients is not computed.
+        It goes as far as parameters are used; what it would make of their gradients is not computed. Returns the
+        gradients, by sample, of parameters that are added to what the samples computed, as Backward.spread holds them.
         """
         self.forget_gradients()
         inputs = [head.given for head in self.heads]
         ends: Any = self._ends  # torch takes places in the graph beside tensors, its annotation either
-        with self.replay.standing():
+        with self.replay.standing(), self._recorder.catching(self.forwards, self._leaves, inputs) as spread:
             torch.autograd.grad(inputs, ends, column, retain_graph=True, allow_unused=True)
+        return spread
 
     def products(self, columns: Column) -> list[Tensor | None]:
         """Return Jᵀs for each parameter and each s of a batch of columns, ``[column, *parameter]``."""
@@ -112,6 +116,11 @@ class Heads:
             if "derivative" not in str(error):
                 raise
             raise NoHeads("the loss function has no second derivative here, so its curvature is not known") from error
+
+    @property
+    def rows(self) -> int:
+        """How many labels, or random signs, one draw takes."""
+        return sum(h.given.numel() // (1 if h.axis is None else max(1, h.given.shape[h.axis])) for h in self.heads)
 
     def drawn(self) -> Column:
         """Return a random s with E[ssᵀ] = H_L: labels drawn from the model's own distribution, or random signs."""
@@ -242,9 +251,12 @@ def _watched_replay(
         return Replay(backward, parameters, values, inside), watcher
 
 
-def one_sample_each(column: Tensor, some: Tensor, samples: int) -> Tensor:
-    """Return ``[some, *column]``: a copy for each of some samples, with all rows but that sample's set to zero."""
-    rows = torch.arange(column.shape[0], device=column.device) // (column.shape[0] // samples)
+def dealt_out(column: Tensor, some: Tensor, groups: int, samples: int) -> Tensor:
+    """Return ``[some, *column]``: a copy for each of some groups of samples, with the rows of all others set to zero.
+
+    The samples are dealt out to the groups in turn; with as many groups as samples, each stands alone.
+    """
+    rows = torch.arange(column.shape[0], device=column.device) // (column.shape[0] // samples) % groups
     mask = some.to(column.device, non_blocking=True)[:, None] == rows
     return column * mask.view(*mask.shape, *[1] * (column.dim() - 1))
 

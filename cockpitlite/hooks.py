@@ -259,6 +259,22 @@ class CallRecorder:
             for axis, out in zip(self._axes[key], outputs, strict=True)
         )
 
+    @contextlib.contextmanager
+    def catching(
+        self, forwards: Sequence[Forward], leaves: Mapping[int, nn.Parameter], ends: Sequence[Tensor]
+    ) -> Iterator[dict[int, Tensor]]:
+        """Catch what one backward from ``ends`` brings to what is added to the samples, as Backward.spread holds it.
+
+        ``leaves`` are the parameters by the identity of what stands for each. The mapping is filled on leaving.
+        """
+        free = {id(parameter) for parameter in self.free}
+        wanted = {leaf: parameter for leaf, parameter in leaves.items() if id(parameter) in free}
+        caught, found = _Caught(forwards, wanted, ends, self.meter), dict[int, Tensor]()
+        try:
+            yield found
+        finally:
+            found.update(caught.settled())
+
     def _tapped(self, call: Call, position: int, output: Tensor) -> Iterator[RemovableHandle]:
         """Record the gradient of an output; an in-place operation on a view moves it to the view's base."""
         yield output.register_hook(functools.partial(self._arrived, call, position))
@@ -289,13 +305,14 @@ class _Caught:
     """Gradients of what has no axis of samples, caught in one backward where it is added to what has one."""
 
     def __init__(
-        self, forwards: Sequence[Forward], free: Sequence[nn.Parameter], losses: Sequence[Tensor], meter: Meter
+        self, forwards: Sequence[Forward], free: Mapping[int, nn.Parameter], losses: Sequence[Tensor], meter: Meter
     ) -> None:
+        """Wait for what the graph of ``losses`` adds; ``free`` are parameters by the leaf that stands for each."""
         self.meter = meter
         made = [call for forward in forwards for call in forward.calls]
         self._calls = {call.origin: call for call in made if call.origin and type(call.module) is nn.Embedding}
         self._samples = forwards[0].samples if len(forwards) == 1 else None
-        self._free = {id(parameter): parameter.shape for parameter in free} if self._samples else {}
+        self._free = free if self._samples else {}
         self._parts: dict[int, list[Tensor | None]] = {}
         self._handles: list[RemovableHandle] = []
         wanted = self._calls.keys() | self._free.keys()
@@ -309,7 +326,7 @@ class _Caught:
     def _arrived(self, origin: int, place: int, factor: float, gradients: tuple[Tensor | None, ...]) -> None:
         if gradients[0] is not None:
             call = self._calls.get(origin)
-            shape, samples = (self._free[origin], self._samples) if call is None else (call.shape, call.samples)
+            shape, samples = (self._free[origin].shape, self._samples) if call is None else (call.shape, call.samples)
             part = by_sample(gradients[0].detach(), shape, samples or 0)
             self._parts[origin][place] = part if part is None or factor == 1 else part * factor
 
@@ -326,7 +343,7 @@ class _Caught:
             if origin in self._calls:
                 _spread(self._calls[origin], whole)
             else:
-                found[origin] = whole
+                found[id(self._free[origin])] = whole
         return found
 
 
@@ -335,7 +352,8 @@ def _spread(call: Call, gradient: Tensor) -> None:
     assert call.samples is not None
     count, shape = call.samples, call.shape
     (index,) = tensors_in((call.args, call.kwargs))
-    call.args, call.kwargs = (index.expand(count, *index.shape),), {}
+    if not call.spread:
+        call.args, call.kwargs = (index.expand(count, *index.shape),), {}
     call.gradients, call.axes, call.versions = [gradient.reshape(count, *shape)], (0,), (index._version,)
     call.spread = True
 
@@ -568,7 +586,7 @@ class Capture:
         followed = self.wish.calls or self.wish.forwards
         self._decisions = read_decisions(givens[0]) if followed and givens else None
         if self.wish.calls and self.calls is not None:
-            self._caught = _Caught(self.forwards, self.calls.free, givens, self.meter)
+            self._caught = _Caught(self.forwards, {id(p): p for p in self.calls.free}, givens, self.meter)
 
     @_guarded
     def after_backward(self, given: Any) -> None:

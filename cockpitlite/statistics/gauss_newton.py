@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from cockpitlite.backpacked import Unknown, backpack_diagonal
 from cockpitlite.curvature import TraceEstimate, no_less_than_usual
-from cockpitlite.heads import Column, Evaluation, Heads, NoHeads, one_sample_each
+from cockpitlite.heads import Column, Evaluation, Heads, NoHeads, dealt_out
 from cockpitlite.losses import has_shared_term
 from cockpitlite.precision import wide_sum, widest
 from cockpitlite.records import Backward
@@ -28,7 +29,8 @@ from cockpitlite.statistics.survey import Asked, Found, add_to, side_by_side, su
 Kind = Literal["ggn_mc", "ggn_exact", "diag_h"]
 KINDS: tuple[Kind, ...] = ("ggn_mc", "ggn_exact", "diag_h")
 
-DRAWN_LABELS = 64  # labels drawn at the least for a Monte-Carlo diagonal: several a sample in small batches
+DRAWN_LABELS = 64  # labels drawn at the least for a Monte-Carlo diagonal: several a sample in small batches,
+GROUPS = 16  # and squares that each of its elements is a mean of; as many groups of samples, where those interact
 MOST_COLUMNS = 512  # backward passes that an exact diagonal may take
 
 
@@ -39,8 +41,8 @@ class CurvatureDiagonal(Statistic):
     ``ggn_exact`` is that of the GGN JᵀH_L J, J the derivative of what the loss function is given and H_L the loss's
     Hessian there; ``diag_h`` that of the Hessian. BackPACK computes both where it knows every layer and the loss; for
     the first our own engine takes over elsewhere, with one backward for each output of a sample. ``ggn_mc`` is an
-    unbiased estimate of the first by one backward, from labels drawn from the model's own distribution; ``drawn`` is
-    then what each draw of each sample adds to its trace.
+    unbiased estimate of the first by one backward, from labels drawn from the model's own distribution; where samples
+    interact, by one for each of 16 groups of them. ``drawn`` is then what each draw adds to its trace.
     """
 
     step: Step
@@ -130,8 +132,9 @@ class CurvatureDiagonal(Statistic):
         return diagonal
 
 
-def _draws(backward: Backward) -> int:
-    return max(1, -(-DRAWN_LABELS // (backward.samples or DRAWN_LABELS)))
+def _draws(backward: Backward, heads: Heads) -> int:
+    """Return how often labels are drawn: for labels enough in all, and for squares enough in each element."""
+    return max(1, -(-DRAWN_LABELS // max(1, heads.rows)), -(-GROUPS // (backward.samples or GROUPS)))
 
 
 def _own_diagonal(step: Step, backward: Backward, evaluation: Evaluation, kind: Kind) -> tuple[list[Tensor], Tensor]:
@@ -142,12 +145,14 @@ def _own_diagonal(step: Step, backward: Backward, evaluation: Evaluation, kind: 
     heads = Heads(evaluation, step.generator, step.sign)
     _check(step, heads)
     if kind == "ggn_mc":
-        draws = _draws(backward)
+        draws = _draws(backward, heads)
         columns: Iterable[Column] = ([part / draws**0.5 for part in heads.drawn()] for _ in range(draws))
     else:
         columns = _all_columns(heads, backward)
+    assert backward.samples is not None
+    groups = min(GROUPS, backward.samples) if kind == "ggn_mc" else backward.samples
     seen = replace(backward, givens=[], nodes=[], trace=None, scale=None, forwards=evaluation.forwards, spread={})
-    squared = _by_samples if _mixes_samples(backward) else _by_calls_or_samples
+    squared = functools.partial(_by_samples if _mixes_samples(backward) else _by_calls_or_samples, groups=groups)
     total: dict[int, Tensor] = {}
     traces = []
     for column in columns:
@@ -193,7 +198,7 @@ def _mixes_samples(backward: Backward) -> bool:
 
 def _by_calls(step: Step, seen: Backward, evaluation: Evaluation, column: Column) -> Found[int]:
     """Send a column back once, and square what each sample contributes at the calls it passes."""
-    evaluation.send(column)
+    seen = replace(seen, spread=evaluation.send(column))
     try:
         account = Account.of(replace(step, backwards=[seen], chosen=[None], unseen=False), seen, None)
         return account.survey(Asked(account.parameters, squares=True, moments=True))
@@ -201,25 +206,27 @@ def _by_calls(step: Step, seen: Backward, evaluation: Evaluation, column: Column
         evaluation.forget_gradients()
 
 
-def _by_calls_or_samples(step: Step, seen: Backward, evaluation: Evaluation, column: Column) -> Found[int]:
+def _by_calls_or_samples(step: Step, seen: Backward, evaluation: Evaluation, column: Column, groups: int) -> Found[int]:
     """Take the calls where all parameters act through calls that can be divided among the samples."""
     try:
         return _by_calls(step, seen, evaluation, column)
     except Unavailable:
-        return _by_samples(step, seen, evaluation, column)
+        return _by_samples(step, seen, evaluation, column, groups)
 
 
-def _by_samples(step: Step, seen: Backward, evaluation: Evaluation, column: Column) -> Found[int]:
-    """Send a column back one sample at a time, for models whose samples interact."""
+def _by_samples(step: Step, seen: Backward, evaluation: Evaluation, column: Column, groups: int) -> Found[int]:
+    """Send a column back one group of samples at a time, for models whose samples interact.
+
+    Independent draws may share a group: their products with each other are zero on average.
+    """
     samples = seen.samples
     assert samples is not None
     if any(part.shape[0] % samples for part in column):
         raise Unavailable("which outputs belong to which sample was not seen, in a model whose samples interact")
     size = sum(start.numel() for start in step.start) + sum(part.numel() for part in column)
     parts = []
-    for some in torch.arange(samples).split(max(1, CHUNK // size)):
-        masked = [one_sample_each(part, some, samples) for part in column]
-        products = enumerate(evaluation.products(masked))
+    for some in torch.arange(groups).split(max(1, CHUNK // size)):
+        products = enumerate(evaluation.products([dealt_out(part, some, groups, samples) for part in column]))
         built = {index: dense(each) for index, each in products if each is not None}
         parts.append(surveyed(built, Asked(list(built), squares=True, moments=True)))
     return side_by_side(parts)

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from cockpitlite.heads import NoHeads, one_sample_each, replay_to_heads
+from cockpitlite.heads import NoHeads, dealt_out, replay_to_heads
 from cockpitlite.records import Backward, Call
 from cockpitlite.replay import NotReplayable, Replay, batched_gradients, gradients_of
 from cockpitlite.statistics.rule import Rule, Scope
@@ -32,7 +32,7 @@ class WholeRule(Rule):
         replay, inputs, slopes = self._evaluated
         if any(z.shape[0] % scope.samples for z in inputs):
             raise Unavailable("which rows of what the loss function is given belong to which sample was not seen")
-        masked = [one_sample_each(slope, scope.indices, scope.samples) for slope in slopes]
+        masked = [dealt_out(slope, scope.indices, scope.samples, scope.samples) for slope in slopes]
         with replay.standing():
             products = batched_gradients(inputs, replay.leaves, masked)
         return {name: self._filled(products, name, scope.count) for name in names}
