@@ -181,7 +181,7 @@ RELATIONS = [
         Relation(
             f"HessTrace {theirs}",
             "hess_trace",
-            f'With `curvature="{ours}"`; both let BackPACK compute it. Ours is Hutchinson\'s estimate by default.',
+            f'With `curvature="{ours}"`; both let BackPACK compute it. By default ours is an unbiased estimate.',
             read=of_layers,
             kind=ours,
         )
