@@ -29,13 +29,15 @@ def register(app: Dash, runs: Runs) -> None:
 
 
 def _register_browser(app: Dash) -> None:
-    """What the browser does by itself; the functions are in ``assets/page.js``."""
+    """What the browser does by itself; the functions are in ``assets/page.js`` and ``assets/address.js``."""
     browser: Any = app  # its method is not annotated
 
     def function(name: str) -> ClientsideFunction:
         return ClientsideFunction("cockpit", name)
 
-    browser.clientside_callback(function("measure"), Output("request", "data"), Input("tick", "n_intervals"))
+    browser.clientside_callback(
+        function("measure"), Output("request", "data"), Input("tick", "n_intervals"), Input("view", "data")
+    )
     browser.clientside_callback(function("awake"), Output("look", "data"), Input("slow-tick", "n_intervals"))
     browser.clientside_callback(function("theme"), Output("theme", "children"), Input("theme", "n_clicks"))
     browser.clientside_callback(function("answered"), Output("silence", "className"), Input("step", "children"))
@@ -50,13 +52,17 @@ def _register_browser(app: Dash) -> None:
         prevent_initial_call=True,
     )
     browser.clientside_callback(
-        function("goOn"),
+        function("go"),
         Output("picker", "value"),
+        Output("view", "data"),
+        Output("astray", "children"),
         Input("newest", "data"),
+        Input("address", "data"),
         State("picker", "value"),
+        State("picker", "options"),
         State("follow", "aria-pressed"),
-        prevent_initial_call=True,
     )
+    browser.clientside_callback(function("note"), Output("page", "data-run"), Input("picker", "value"))
 
 
 def _register_board(app: Dash, runs: Runs) -> None:
@@ -66,13 +72,19 @@ def _register_board(app: Dash, runs: Runs) -> None:
         Output("page", "className"),
         Input("picker", "value"),
         Input("reopen", "data"),
+        State("view", "data"),
     )
-    def open_board(key: str | None, _: Any) -> tuple[Any, Any, str]:
-        """Draw a run from scratch: after it was picked, or when another one took its file's place."""
+    def open_board(key: str | None, _: Any, view: Mapping[str, Any]) -> tuple[Any, Any, str]:
+        """Draw a run from scratch: after it was picked, or when another one took its file's place.
+
+        While another page is shown there is no board; the first tick after a return to it has it drawn.
+        """
         if key is None:
             return layout.waiting(str(runs.root)), [], "before-the-first-run"
         try:
             opened = runs.open(key)
+            if view["page"] != "overview":
+                return [], layout.facts(opened.run.meta), ""
             drawn = panels(opened.run)
             board = layout.board(opened, drawn, opened.reader.read(drawn), opened.run.unavailable())
             return board, layout.facts(opened.run.meta), ""
@@ -87,15 +99,22 @@ def _register_tick(app: Dash, runs: Runs) -> None:
     @app.callback(
         output={"parts": parts, "frame": frame},
         inputs={"request": Input("request", "data")},
-        state={"key": State("picker", "value"), "cursors": State(_every("cursor"), "data")},
+        state={
+            "key": State("picker", "value"),
+            "view": State("view", "data"),
+            "cursors": State(_every("cursor"), "data"),
+        },
         running=[(Output("tick", "disabled"), True, False)],  # at most one tick under way: the page never starves
         prevent_initial_call=True,
     )
-    def follow(request: Mapping[str, Any], key: str | None, cursors: Sequence[Any]) -> dict[str, Any]:
+    def follow(
+        request: Mapping[str, Any], key: str | None, view: Mapping[str, Any], cursors: Sequence[Any]
+    ) -> dict[str, Any]:
         """Send what is new of the charts on the screen, and how the run stands."""
         asked = ctx.outputs_grouping["parts"]
         boards = [output["id"]["board"] for output in asked["cursor"]]
-        changes, frame = _tick(runs, request, key, dict(zip(boards, cursors, strict=True)))
+        shown = dict(zip(boards, cursors, strict=True)) if view["page"] == "overview" else None
+        changes, frame = _tick(runs, request, key, shown)
         answers = {
             kind: [changes.parts[kind].get(output["id"]["index"], no_update) for output in outputs]
             for kind, outputs in asked.items()
@@ -108,15 +127,17 @@ def _every(kind: str) -> dict[str, Any]:
 
 
 def _tick(
-    runs: Runs, request: Mapping[str, Any], key: str | None, cursors: Mapping[str, Any]
+    runs: Runs, request: Mapping[str, Any], key: str | None, cursors: Mapping[str, Any] | None
 ) -> tuple[live.Changes, dict[str, Any]]:
-    """Return what changes on the board, and in the frame around it."""
+    """Return what changes on the board, where it is shown, and in the frame around it."""
     nothing = live.Changes()
     if key is None:
         return nothing, {"notice": None, "state": None, "step": None}
     try:
         opened = runs.open(key)
         frame = layout.standing(opened.run.meta, opened.run.live, opened.run.last_step) | {"notice": None}
+        if cursors is None:
+            return nothing, frame
         if opened.identity not in cursors:
             return nothing, frame | {"reopen": time.time()}
         cursor = [Shown.from_dict(shown) for shown in cursors[opened.identity]]
