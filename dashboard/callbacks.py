@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_update
 from dash.development.base_component import Component
 
-from cockpitlite.dashboard import layout, live
+from cockpitlite.dashboard import layout, live, overlays, table
 from cockpitlite.dashboard.findings import findings
+from cockpitlite.dashboard.listing import Listing
 from cockpitlite.dashboard.runs import UNREADABLE, Runs, panels
 from cockpitlite.dashboard.updates import Shown
 from cockpitlite.dashboard.verdict import DiagnosisError, Judge, Verdict, not_judged, verdict
@@ -25,7 +27,9 @@ def register(app: Dash, runs: Runs) -> None:
     _register_board(app, runs)
     _register_tick(app, runs)
     _register_picker(app, runs)
-    _register_diagnosis(app, runs, Judge())
+    judge = Judge()
+    _register_diagnosis(app, runs, judge)
+    _register_runs(app, runs, Listing(runs, judge))
 
 
 def _register_browser(app: Dash) -> None:
@@ -188,6 +192,71 @@ def _register_diagnosis(app: Dash, runs: Runs, judge: Judge) -> None:
             return no_update, no_update, no_update, no_update
         title = " ".join(filter(None, (said.icon, said.sentence, f"– {key}" if key else "")))
         return layout.verdict(said), listed, title, now
+
+
+def _register_runs(app: Dash, runs: Runs, listing: Listing) -> None:
+    def every(kind: str) -> dict[str, Any]:
+        return {"type": kind, "index": ALL}
+
+    @app.callback(
+        Output("runs-page", "children"),
+        Input("view", "data"),
+        State("runs-page", "children"),
+        prevent_initial_call=True,
+    )
+    def open_table(view: Mapping[str, Any], told: Sequence[Any]) -> Any:
+        """Put the table on its page at the first visit."""
+        return no_update if told or view["page"] != "runs" else table.page(listing.news(None))
+
+    @app.callback(
+        Output(every("table"), "rowTransaction"),
+        Output(every("table"), "rowData"),
+        Output(every("told"), "data"),
+        Input("look", "data"),
+        Input("view", "data"),
+        State(every("told"), "data"),
+        prevent_initial_call=True,
+    )
+    def renew_table(_: Any, view: Mapping[str, Any], told: Sequence[Any]) -> tuple[Any, Any, Any]:
+        """Send the rows that have changed; sorting, filters and selection stay."""
+        if not told or view["page"] != "runs":
+            return ([no_update] * len(told),) * 3
+        fields = told[0]["fields"]
+        news = listing.news(told[0]["stand"])
+        if news.stand == told[0]["stand"]:
+            return [no_update], [no_update], [no_update]
+        now = {"stand": news.stand, "fields": fields}
+        if news.whole:
+            return [no_update], [table.rows(news.added, fields)], [now]
+        change = {
+            "add": table.rows(news.added, fields),
+            "update": table.rows(news.changed, fields),
+            "remove": [{"key": key} for key in news.gone],
+            "async": False,
+        }
+        return [change], [no_update], [now]
+
+    @app.callback(
+        Output(every("instruments"), "options"),
+        Output(every("instruments"), "value"),
+        Output(every("comparison"), "children"),
+        Input(every("table"), "selectedRows"),
+        Input(every("instruments"), "value"),
+        prevent_initial_call=True,
+    )
+    def compare(selected: Sequence[Any], chosen: Sequence[Any]) -> tuple[Any, Any, Any]:
+        """Lay the selected runs over each other on the chosen instruments."""
+        if not selected or not chosen:
+            return ([no_update] * len(chosen),) * 3
+        found = {}
+        for row in selected[0] or []:
+            with contextlib.suppress(*UNREADABLE):  # its row says so
+                found[row["run"]] = runs.open(row["key"]).run
+        if not found:
+            return [no_update], [no_update], [table.nothing()]
+        offered = overlays.instruments(found)
+        wanted = chosen[0] or [choice["value"] for choice in offered[: overlays.USUAL]]
+        return [offered], [wanted if wanted != chosen[0] else no_update], [overlays.comparison(found, wanted)]
 
 
 def _judged(app: Dash, runs: Runs, judge: Judge, key: str | None) -> tuple[Verdict, list[Component]]:

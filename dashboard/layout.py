@@ -55,7 +55,7 @@ def page(entries: Sequence[Entry]) -> Component:
                     _diagnosis(),
                     _section("overview", html.Div(id="board")),
                     _section("layers"),
-                    _section("runs"),
+                    _section("runs", html.Div(id="runs-page")),
                 ],
             ),
             html.Footer(

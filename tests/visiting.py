@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from synthetic_runs import PANELS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PATIENCE = 90  # seconds that a slow machine may take for anything
+PATIENCE = 90
 
 
 def missing() -> str:

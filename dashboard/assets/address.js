@@ -3,6 +3,7 @@
    cockpit.address.get(name)               a parameter's text, or null
    cockpit.address.set(name, value, push)  set it, or remove it with null; with push "back" leads to what was before
    cockpit.address.visit(page)             show a page, as its link does
+   cockpit.address.open(run)               show a run in the overview
    cockpit.address.page()                  the page that is shown
    cockpit.address.listen(heard)           call when the person has gone back or forward
 
@@ -82,6 +83,15 @@
     }
   }
 
+  function open(run) {
+    const parameters = new URLSearchParams(window.location.search);
+    parameters.delete("page");
+    parameters.set("run", run);
+    window.history.pushState(null, "", window.location.pathname + "?" + parameters);
+    show(FIRST);
+    tell();
+  }
+
   function tell() {
     window.dash_clientside.set_props("address", { data: Date.now() });
   }
@@ -101,7 +111,7 @@
   });
 
   window.cockpit = Object.assign(window.cockpit || {}, {
-    address: { get, set, visit, page, listen: (heard) => listeners.push(heard) },
+    address: { get, set, visit, open, page, listen: (heard) => listeners.push(heard) },
   });
 
   window.dash_clientside = window.dash_clientside || {};
