@@ -18,7 +18,7 @@ from cockpitlite.store import Run, Values
 
 NEWEST_SHARE = 0.1  # what "newest" means for a distribution: the last tenth of its values
 ABSENT = "-"
-_NOT_A_SETTING = frozenset({"heartbeat", "started", "status", "pid", "layers"})
+_NOT_A_SETTING = frozenset({"heartbeat", "started", "ended", "status", "pid", "layers"})
 
 Better = Literal["lower", "higher"]
 
@@ -138,7 +138,10 @@ def optimizer_words(meta: Mapping[str, Any]) -> str:
 
 def plain_text(value: Any) -> str:
     """Return a text in one line without control characters, which a terminal or a plot would act on."""
-    return "".join("\ufffd" if unicodedata.category(sign)[0] == "C" else sign for sign in " ".join(str(value).split()))
+    text = " ".join(str(value).split())
+    if text.isprintable():
+        return text
+    return "".join("\ufffd" if unicodedata.category(sign)[0] == "C" else sign for sign in text)
 
 
 def number(value: float | None) -> str:

@@ -8,6 +8,7 @@ import ipaddress
 import secrets
 import socket
 from collections.abc import Callable
+from urllib.parse import urlencode
 
 from flask import Flask, Response, redirect, request
 
@@ -48,7 +49,7 @@ def guard(server: Flask, *, token: str | None, host: str, policy: Callable[[], s
             return None
         if not _same(request.args.get("token", ""), token):
             return _refusal("This page needs its token: open the address that was printed when it was started.")
-        answer = redirect(request.path)
+        answer = redirect(_without_token())
         answer.set_cookie(_cookie(token), token, httponly=True, samesite="Lax")
         return answer  # type: ignore[return-value]  # a redirect is a response of werkzeug's
 
@@ -57,6 +58,12 @@ def guard(server: Flask, *, token: str | None, host: str, policy: Callable[[], s
         answer.headers.update(HEADERS)
         answer.headers["Content-Security-Policy"] = policy()
         return answer
+
+
+def _without_token() -> str:
+    """Return the address that was asked for, relative to itself (a proxy may serve it elsewhere), without its token."""
+    rest = [(name, value) for name, value in request.args.items(multi=True) if name != "token"]
+    return (request.path.rpartition("/")[2] or ".") + (f"?{urlencode(rest)}" if rest else "")
 
 
 def _refusal(reason: str) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_update
 from dash.development.base_component import Component
 
-from cockpitlite.dashboard import layout, live
+from cockpitlite.dashboard import layout, live, overlays, table
 from cockpitlite.dashboard.findings import findings
+from cockpitlite.dashboard.listing import Listing
 from cockpitlite.dashboard.runs import UNREADABLE, Runs, panels
 from cockpitlite.dashboard.updates import Shown
 from cockpitlite.dashboard.verdict import DiagnosisError, Judge, Verdict, not_judged, verdict
@@ -25,17 +27,21 @@ def register(app: Dash, runs: Runs) -> None:
     _register_board(app, runs)
     _register_tick(app, runs)
     _register_picker(app, runs)
-    _register_diagnosis(app, runs, Judge())
+    judge = Judge()
+    _register_diagnosis(app, runs, judge)
+    _register_runs(app, runs, Listing(runs, judge))
 
 
 def _register_browser(app: Dash) -> None:
-    """What the browser does by itself; the functions are in ``assets/page.js``."""
+    """What the browser does by itself; the functions are in ``assets/page.js`` and ``assets/address.js``."""
     browser: Any = app  # its method is not annotated
 
     def function(name: str) -> ClientsideFunction:
         return ClientsideFunction("cockpit", name)
 
-    browser.clientside_callback(function("measure"), Output("request", "data"), Input("tick", "n_intervals"))
+    browser.clientside_callback(
+        function("measure"), Output("request", "data"), Input("tick", "n_intervals"), Input("view", "data")
+    )
     browser.clientside_callback(function("awake"), Output("look", "data"), Input("slow-tick", "n_intervals"))
     browser.clientside_callback(function("theme"), Output("theme", "children"), Input("theme", "n_clicks"))
     browser.clientside_callback(function("answered"), Output("silence", "className"), Input("step", "children"))
@@ -50,13 +56,17 @@ def _register_browser(app: Dash) -> None:
         prevent_initial_call=True,
     )
     browser.clientside_callback(
-        function("goOn"),
+        function("go"),
         Output("picker", "value"),
+        Output("view", "data"),
+        Output("astray", "children"),
         Input("newest", "data"),
+        Input("address", "data"),
         State("picker", "value"),
+        State("picker", "options"),
         State("follow", "aria-pressed"),
-        prevent_initial_call=True,
     )
+    browser.clientside_callback(function("note"), Output("page", "data-run"), Input("picker", "value"))
 
 
 def _register_board(app: Dash, runs: Runs) -> None:
@@ -66,13 +76,19 @@ def _register_board(app: Dash, runs: Runs) -> None:
         Output("page", "className"),
         Input("picker", "value"),
         Input("reopen", "data"),
+        State("view", "data"),
     )
-    def open_board(key: str | None, _: Any) -> tuple[Any, Any, str]:
-        """Draw a run from scratch: after it was picked, or when another one took its file's place."""
+    def open_board(key: str | None, _: Any, view: Mapping[str, Any]) -> tuple[Any, Any, str]:
+        """Draw a run from scratch: after it was picked, or when another one took its file's place.
+
+        While another page is shown there is no board; the first tick after a return to it has it drawn.
+        """
         if key is None:
             return layout.waiting(str(runs.root)), [], "before-the-first-run"
         try:
             opened = runs.open(key)
+            if view["page"] != "overview":
+                return [], layout.facts(opened.run.meta), ""
             drawn = panels(opened.run)
             board = layout.board(opened, drawn, opened.reader.read(drawn), opened.run.unavailable())
             return board, layout.facts(opened.run.meta), ""
@@ -87,15 +103,22 @@ def _register_tick(app: Dash, runs: Runs) -> None:
     @app.callback(
         output={"parts": parts, "frame": frame},
         inputs={"request": Input("request", "data")},
-        state={"key": State("picker", "value"), "cursors": State(_every("cursor"), "data")},
+        state={
+            "key": State("picker", "value"),
+            "view": State("view", "data"),
+            "cursors": State(_every("cursor"), "data"),
+        },
         running=[(Output("tick", "disabled"), True, False)],  # at most one tick under way: the page never starves
         prevent_initial_call=True,
     )
-    def follow(request: Mapping[str, Any], key: str | None, cursors: Sequence[Any]) -> dict[str, Any]:
+    def follow(
+        request: Mapping[str, Any], key: str | None, view: Mapping[str, Any], cursors: Sequence[Any]
+    ) -> dict[str, Any]:
         """Send what is new of the charts on the screen, and how the run stands."""
         asked = ctx.outputs_grouping["parts"]
         boards = [output["id"]["board"] for output in asked["cursor"]]
-        changes, frame = _tick(runs, request, key, dict(zip(boards, cursors, strict=True)))
+        shown = dict(zip(boards, cursors, strict=True)) if view["page"] == "overview" else None
+        changes, frame = _tick(runs, request, key, shown)
         answers = {
             kind: [changes.parts[kind].get(output["id"]["index"], no_update) for output in outputs]
             for kind, outputs in asked.items()
@@ -108,15 +131,17 @@ def _every(kind: str) -> dict[str, Any]:
 
 
 def _tick(
-    runs: Runs, request: Mapping[str, Any], key: str | None, cursors: Mapping[str, Any]
+    runs: Runs, request: Mapping[str, Any], key: str | None, cursors: Mapping[str, Any] | None
 ) -> tuple[live.Changes, dict[str, Any]]:
-    """Return what changes on the board, and in the frame around it."""
+    """Return what changes on the board, where it is shown, and in the frame around it."""
     nothing = live.Changes()
     if key is None:
         return nothing, {"notice": None, "state": None, "step": None}
     try:
         opened = runs.open(key)
         frame = layout.standing(opened.run.meta, opened.run.live, opened.run.last_step) | {"notice": None}
+        if cursors is None:
+            return nothing, frame
         if opened.identity not in cursors:
             return nothing, frame | {"reopen": time.time()}
         cursor = [Shown.from_dict(shown) for shown in cursors[opened.identity]]
@@ -167,6 +192,71 @@ def _register_diagnosis(app: Dash, runs: Runs, judge: Judge) -> None:
             return no_update, no_update, no_update, no_update
         title = " ".join(filter(None, (said.icon, said.sentence, f"– {key}" if key else "")))
         return layout.verdict(said), listed, title, now
+
+
+def _register_runs(app: Dash, runs: Runs, listing: Listing) -> None:
+    def every(kind: str) -> dict[str, Any]:
+        return {"type": kind, "index": ALL}
+
+    @app.callback(
+        Output("runs-page", "children"),
+        Input("view", "data"),
+        State("runs-page", "children"),
+        prevent_initial_call=True,
+    )
+    def open_table(view: Mapping[str, Any], told: Sequence[Any]) -> Any:
+        """Put the table on its page at the first visit."""
+        return no_update if told or view["page"] != "runs" else table.page(listing.news(None))
+
+    @app.callback(
+        Output(every("table"), "rowTransaction"),
+        Output(every("table"), "rowData"),
+        Output(every("told"), "data"),
+        Input("look", "data"),
+        Input("view", "data"),
+        State(every("told"), "data"),
+        prevent_initial_call=True,
+    )
+    def renew_table(_: Any, view: Mapping[str, Any], told: Sequence[Any]) -> tuple[Any, Any, Any]:
+        """Send the rows that have changed; sorting, filters and selection stay."""
+        if not told or view["page"] != "runs":
+            return ([no_update] * len(told),) * 3
+        fields = told[0]["fields"]
+        news = listing.news(told[0]["stand"])
+        if news.stand == told[0]["stand"]:
+            return [no_update], [no_update], [no_update]
+        now = {"stand": news.stand, "fields": fields}
+        if news.whole:
+            return [no_update], [table.rows(news.added, fields)], [now]
+        change = {
+            "add": table.rows(news.added, fields),
+            "update": table.rows(news.changed, fields),
+            "remove": [{"key": key} for key in news.gone],
+            "async": False,
+        }
+        return [change], [no_update], [now]
+
+    @app.callback(
+        Output(every("instruments"), "options"),
+        Output(every("instruments"), "value"),
+        Output(every("comparison"), "children"),
+        Input(every("table"), "selectedRows"),
+        Input(every("instruments"), "value"),
+        prevent_initial_call=True,
+    )
+    def compare(selected: Sequence[Any], chosen: Sequence[Any]) -> tuple[Any, Any, Any]:
+        """Lay the selected runs over each other on the chosen instruments."""
+        if not selected or not chosen:
+            return ([no_update] * len(chosen),) * 3
+        found = {}
+        for row in selected[0] or []:
+            with contextlib.suppress(*UNREADABLE):  # its row says so
+                found[row["run"]] = runs.open(row["key"]).run
+        if not found:
+            return [no_update], [no_update], [table.nothing()]
+        offered = overlays.instruments(found)
+        wanted = chosen[0] or [choice["value"] for choice in offered[: overlays.USUAL]]
+        return [offered], [wanted if wanted != chosen[0] else no_update], [overlays.comparison(found, wanted)]
 
 
 def _judged(app: Dash, runs: Runs, judge: Judge, key: str | None) -> tuple[Verdict, list[Component]]:

@@ -19,6 +19,7 @@ from cockpitlite.panel import GROUPS, Group, Panel
 from cockpitlite.store import RunFileError
 
 COLUMNS: tuple[Group, ...] = ("step size", "gradients", "curvature")
+PAGES = {"overview": "Overview", "layers": "Layers", "diagnosis": "Diagnosis", "runs": "Runs"}
 GRAPH_CONFIG: Any = {"displayModeBar": False, "responsive": True, "doubleClick": "reset"}
 
 
@@ -26,30 +27,40 @@ GRAPH_CONFIG: Any = {"displayModeBar": False, "responsive": True, "doubleClick":
 
 
 def page(entries: Sequence[Entry]) -> Component:
-    """Return the whole page; the board, verdict and findings are filled in by the callbacks."""
+    """Return the whole page; the board, verdict and findings are filled in by the callbacks.
+
+    Its sections name the pages they belong to; the browser shows those of one page (``assets/address.js``).
+    """
     return html.Div(
         id="page",
         children=[
             dcc.Interval(id="tick", interval=1000),
             dcc.Interval(id="slow-tick", interval=3000),
+            dcc.Store(id="address"),
+            dcc.Store(id="view"),
             dcc.Store(id="request"),
             dcc.Store(id="reopen"),
             dcc.Store(id="look"),
             dcc.Store(id="judged"),
             dcc.Store(id="newest"),
             html.Div(id="title", hidden=True),
-            html.A("Skip to the panel", href="#board", className="skip"),
+            html.A("Skip to the panel", href="#main", className="skip"),
             _bar(entries),
             html.Main(
-                [
+                id="main",
+                children=[
                     html.Div("The server of this page does not answer. It shows what it had received.", id="silence"),
                     html.Div(id="notice", role="alert"),
+                    html.Div(id="astray", role="alert"),
                     _diagnosis(),
-                    html.Div(id="board"),
-                ]
+                    _section("overview", html.Div(id="board")),
+                    _section("layers"),
+                    _section("runs", html.Div(id="runs-page")),
+                ],
             ),
             html.Footer(
-                "Drag across a chart to zoom, double-click it to see all. Click a name above a chart to hide its line."
+                "Drag across a chart to zoom, double-click it to see all. Click a name above a chart to hide its line.",
+                **attributes(data_pages="overview"),
             ),
         ],
     )
@@ -62,6 +73,10 @@ def _bar(entries: Sequence[Entry]) -> Component:
             html.Div(
                 [html.Span(className="mark", **attributes(aria_hidden="true")), html.H1("Cockpitlite")],
                 className="brand",
+            ),
+            html.Nav(
+                [html.A(name, href=f"?page={page}", **attributes(data_page=page)) for page, name in PAGES.items()],
+                **attributes(aria_label="Pages"),
             ),
             html.Div(
                 className="choose",
@@ -89,10 +104,16 @@ def _bar(entries: Sequence[Entry]) -> Component:
     )
 
 
+def _section(page: str, *children: Component) -> Component:
+    return html.Section(list(children), id=page, **attributes(data_pages=page, aria_label=PAGES[page]))
+
+
 def _diagnosis() -> Component:
+    """Return the verdict and the findings: a short list above the board, the whole one on a page of its own."""
     return html.Section(
+        id="diagnosis",
         className="diagnosis",
-        **attributes(aria_label="Diagnosis"),
+        **attributes(data_pages="overview diagnosis", aria_label=PAGES["diagnosis"]),
         children=[
             html.Div(
                 className="verdict-card",
@@ -101,7 +122,19 @@ def _diagnosis() -> Component:
                     html.Div(id="facts", className="facts"),
                 ],
             ),
-            html.Div([html.H2("Findings"), html.Div(id="findings")], className="findings-card"),
+            html.Div(
+                className="findings-card",
+                children=[
+                    html.Div(
+                        [
+                            html.H2("Findings"),
+                            html.A("All", href="?page=diagnosis", **attributes(data_page="diagnosis")),
+                        ],
+                        className="findings-head",
+                    ),
+                    html.Div(id="findings"),
+                ],
+            ),
         ],
     )
 

@@ -6,9 +6,10 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from cockpitlite.dashboard.readings import RunReader
 from cockpitlite.panel import Kind, Panel, Scale
@@ -51,7 +52,7 @@ class Runs:
 
     def entries(self) -> list[Entry]:
         """Return the runs, the most recently changed first."""
-        return [Entry(key, _live(path)) for key, path in self._paths().items()]
+        return [Entry(key, _live(path)) for key, path in self.paths().items()]
 
     def open(self, key: str) -> OpenRun:
         """Return a run by its key.
@@ -59,11 +60,11 @@ class Runs:
         Raises FileNotFoundError where ``key`` is no run below the root (whatever path it may spell), RunFileError
         where the file is not a run file.
         """
-        path = self._paths().get(key)
+        path = self.paths().get(key)
         if path is None:
             raise FileNotFoundError(f"there is no run {key!r} in {self.root}; pick another")
         run = load(path)
-        identity = _identity(path, run)
+        identity = identity_of(path, run.meta)
         with self._lock:
             known = self._open.get(key)
             if known is None or known.identity != identity:
@@ -74,7 +75,7 @@ class Runs:
                 self._open.popitem(last=False)
         return known
 
-    def _paths(self) -> dict[str, Path]:
+    def paths(self) -> dict[str, Path]:
         """Return the runs that really lie below the root: links that lead out of it are left out."""
         if self.root.is_file():
             return {self.root.name: self.root}
@@ -136,9 +137,9 @@ def _is_sound(panel: Panel) -> bool:
     )
 
 
-def _identity(path: Path, run: Run) -> str:
+def identity_of(path: Path, meta: Mapping[str, Any]) -> str:
     """Return what tells this file from another one that later takes its name."""
-    text = f"{path}\0{path.stat().st_ino}\0{run.meta.get('started')}"
+    text = f"{path}\0{path.stat().st_ino}\0{meta.get('started')}"
     return hashlib.blake2s(text.encode("utf-8", "surrogateescape"), digest_size=5).hexdigest()
 
 

@@ -1,5 +1,6 @@
 """Every test starts from the same random state, on one thread, with a run file of its own."""
 
+import os
 import random
 import signal
 import sys
@@ -24,6 +25,22 @@ def seeded():
     if torch is not None:
         torch.set_num_threads(1)
         torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from visiting import CHROMIUM, missing
+
+    if reason := missing():
+        if os.environ.get("CI"):
+            pytest.fail(f"the page must be tested here, but {reason}")
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture

@@ -103,6 +103,7 @@ MAY_USE: dict[str, set[str]] = {
     "pynvml": {"meters"},
     "matplotlib": {"plots"},
     "dash": {"dashboard"},
+    "dash_ag_grid": {"dashboard"},
     "plotly": {"dashboard"},
     "flask": {"dashboard"},
     "werkzeug": {"dashboard"},

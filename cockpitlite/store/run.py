@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sqlite3
 import time
 import zlib
@@ -96,6 +97,24 @@ class Run:
         values = np.concatenate([numbers[:, 0], *(part[1] for part in framed)])
         steps, first = np.unique(steps, return_index=True)
         return steps[:most], values[first][:most]
+
+    def newest(self) -> dict[str, tuple[int, float]]:
+        """Return the last step and value of every reading that has one, of a reading with layers the total."""
+        found: dict[int, tuple[int, float]] = {}
+        with self._open() as db, self._undamaged():
+            last = "(SELECT {} FROM reading WHERE reading.name = name.id ORDER BY step DESC LIMIT 1)"
+            rows = db.execute(f"SELECT id, name, {last.format('step')}, {last.format('value')} FROM name").fetchall()
+            names = {key: name for key, name, _, _ in rows}
+            for key, _, step, value in rows:
+                if step is not None:
+                    found[key] = step, math.nan if value is None else value
+            query = 'SELECT step, "values" FROM frame WHERE layout = ? ORDER BY step DESC LIMIT 1'
+            slots = self._slots(db)
+            ends = {frame: db.execute(query, (frame,)).fetchone() for frame in {slot.frame for slot in slots}}
+            for slot in slots:
+                if (row := ends[slot.frame]) is not None and row[0] >= found.get(slot.name, (-1,))[0]:
+                    found[slot.name] = row[0], float(np.frombuffer(row[1], "<f8")[slot.offset])
+        return {names[key]: last for key, last in found.items() if key in names}
 
     def layers(self, name: str, since: int | None = None, most: int | None = None) -> tuple[Steps, list[str], Values]:
         """Return the steps ``[T]``, the layer names ``[L]`` and the values ``[T, L]`` of a reading.

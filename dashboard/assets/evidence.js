@@ -4,9 +4,10 @@
 
   const NAME = "evidence"; // of the shapes that mark it in a chart
   const COLOUR = "#e69f00";
+  const PATIENCE = 20000; // milliseconds that drawing the chart may take
   const LEAST = 6; // steps shown on both sides of the evidence
 
-  let shown = null; // the evidence on show: its key, its card and chart, its shapes, and the zoom there was before
+  let shown = null; // the evidence on show: its key, its card and chart, its shapes, and the zoom and the page there were before
   const heard = new WeakSet(); // charts whose events are listened to
 
   function smooth() {
@@ -121,19 +122,31 @@
     window.Plotly.relayout(chart, change);
   }
 
-  function show(button) {
-    const card = document.getElementById("panel-" + button.dataset.shownBy);
-    if (!card) {
-      return;
-    }
+  /* Go to the overview, which may have to be drawn first, and show the evidence there. */
+  function follow(button) {
+    const from = window.cockpit.address.page();
+    const wanted = { ...button.dataset };
+    const end = Date.now() + PATIENCE;
+    window.cockpit.address.visit("overview");
+    (function attempt() {
+      const card = document.getElementById("panel-" + wanted.shownBy);
+      const chart = card && card.querySelector(".chart-plot .js-plotly-plot");
+      if (chart && chart.layout) {
+        show(wanted, card, chart, from);
+      } else if (Date.now() < end && window.cockpit.address.page() === "overview") {
+        window.setTimeout(attempt, 50);
+      }
+    })();
+  }
+
+  function show(wanted, card, chart, from) {
     clear(shown && shown.zoom);
-    const chart = card.querySelector(".chart-plot .js-plotly-plot");
-    const steps = JSON.parse(button.dataset.steps);
-    shown = { key: button.dataset.evidence, card: card, chart: null, shapes: [], zoom: null };
+    const steps = JSON.parse(wanted.steps);
+    shown = { key: wanted.evidence, card: card, chart: null, shapes: [], zoom: null, from: from };
     card.dataset.marked = "";
-    card.querySelector(".which").textContent = button.dataset.words;
-    if (chart && chart.layout && steps.length) {
-      mark(chart, steps, JSON.parse(button.dataset.points));
+    card.querySelector(".which").textContent = wanted.words;
+    if (steps.length) {
+      mark(chart, steps, JSON.parse(wanted.points));
     }
     card.querySelector(".back").focus({ preventScroll: true });
     card.scrollIntoView({ block: "center", behavior: smooth() });
@@ -141,6 +154,9 @@
 
   function goBack() {
     const key = shown && shown.key;
+    if (shown) {
+      window.cockpit.address.visit(shown.from);
+    }
     clear(shown && shown.zoom);
     const buttons = [...document.querySelectorAll("[data-evidence]")];
     const button = buttons.find((each) => each.dataset.evidence === key);
@@ -156,7 +172,7 @@
   document.addEventListener("click", function (event) {
     const evidence = event.target.closest("[data-evidence]");
     if (evidence) {
-      show(evidence);
+      follow(evidence);
     } else if (event.target.closest(".marked .back")) {
       goBack();
     }

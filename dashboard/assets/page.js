@@ -76,65 +76,58 @@
     lastAnswer = Date.now(); // nothing was asked while nobody looked
   });
 
-  window.dash_clientside = Object.assign({}, window.dash_clientside, {
-    cockpit: {
-      /* Each visible panel's width in pixels and its zoom; nothing at all while nobody looks, nor while the board is
-         being drawn: it would be asked for again and again, and never come. */
-      measure: function () {
-        hideFocusTargets();
-        if (document.hidden || document.querySelector("#board[data-dash-is-loading]")) {
-          return window.dash_clientside.no_update;
+  window.dash_clientside = window.dash_clientside || {};
+  window.dash_clientside.cockpit = Object.assign(window.dash_clientside.cockpit || {}, {
+    /* Each visible panel's width in pixels and its zoom; nothing at all while nobody looks, nor while the board is
+       being drawn: it would be asked for again and again, and never come. */
+    measure: function () {
+      hideFocusTargets();
+      if (document.hidden || document.querySelector("#board[data-dash-is-loading]")) {
+        return window.dash_clientside.no_update;
+      }
+      const views = {};
+      for (const card of document.querySelectorAll("[data-panel]")) {
+        const chart = card.querySelector(".chart-plot .js-plotly-plot");
+        if (isOnScreen(card) && chart && chart.layout) {
+          views[card.dataset.panel] = [chart.clientWidth, windowOf(chart.layout.xaxis)];
         }
-        const views = {};
-        for (const card of document.querySelectorAll("[data-panel]")) {
-          const chart = card.querySelector(".chart-plot .js-plotly-plot");
-          if (isOnScreen(card) && chart && chart.layout) {
-            views[card.dataset.panel] = [chart.clientWidth, windowOf(chart.layout.xaxis)];
-          }
-        }
-        return views;
-      },
+      }
+      return views;
+    },
 
-      /* Look for runs and judge the chosen one, unless the last judgement is still on its way: asked again it would
-         be dropped when it came, and on a machine slower than the clock none would ever be shown. */
-      awake: function (ticks) {
-        const busy = document.hidden || document.querySelector("#verdict[data-dash-is-loading]");
-        return busy ? window.dash_clientside.no_update : ticks;
-      },
+    /* Look for runs and judge the chosen one, unless the last judgement is still on its way: asked again it would
+       be dropped when it came, and on a machine slower than the clock none would ever be shown. */
+    awake: function (ticks) {
+      const busy = document.hidden || document.querySelector("#verdict[data-dash-is-loading]");
+      return busy ? window.dash_clientside.no_update : ticks;
+    },
 
-      answered: function () {
-        lastAnswer = Date.now();
-        watchServer();
-        return "";
-      },
+    answered: function () {
+      lastAnswer = Date.now();
+      watchServer();
+      return "";
+    },
 
-      /* Following is turned on and off by its button; it ends when an older run is picked. */
-      follows: function (clicks, key, following, offered) {
-        const triggered = window.dash_clientside.callback_context.triggered_id;
-        if (triggered === "follow") {
-          return following === "true" ? "false" : "true";
-        }
-        return offered.length && key !== offered[0].value ? "false" : window.dash_clientside.no_update;
-      },
+    /* Following is turned on and off by its button; it ends when an older run is picked. */
+    follows: function (clicks, key, following, offered) {
+      const triggered = window.dash_clientside.callback_context.triggered_id;
+      if (triggered === "follow") {
+        return following === "true" ? "false" : "true";
+      }
+      return offered.length && key !== offered[0].value ? "false" : window.dash_clientside.no_update;
+    },
 
-      /* Go on to a newer run, unless another one was picked since it was looked for, or nobody wishes to follow. */
-      goOn: function (newest, key, following) {
-        const unasked = newest.instead !== (key ?? null) || (key && following !== "true");
-        return unasked ? window.dash_clientside.no_update : newest.key;
-      },
+    theme: function (clicks) {
+      if (clicks) {
+        nextTheme();
+        applyTheme();
+      }
+      return "Theme: " + theme;
+    },
 
-      theme: function (clicks) {
-        if (clicks) {
-          nextTheme();
-          applyTheme();
-        }
-        return "Theme: " + theme;
-      },
-
-      title: function (words) {
-        document.title = words ? words + " · Cockpitlite" : "Cockpitlite";
-        return "";
-      },
+    title: function (words) {
+      document.title = words ? words + " · Cockpitlite" : "Cockpitlite";
+      return "";
     },
   });
 })();

@@ -1,0 +1,188 @@
+"""The runs of a folder as the rows of a table; a file that has not changed is not opened again."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cockpitlite.dashboard.runs import UNREADABLE, Entry, Runs, identity_of
+from cockpitlite.dashboard.verdict import ICONS, WORDS, Judge
+from cockpitlite.store import LIVE_SECONDS, Run
+
+Signature = tuple[tuple[int, int] | None, ...]
+Row = dict[str, Any]
+
+STATES = {"live": "● Live", "finished": "✓ Finished", "ended": "■ Ended", "unreadable": "✕ Unreadable"}
+NOT_JUDGED = "not judged yet"
+SHOWN_APART = ("optimizer.groups.0.lr", "optimizer.class", "model.class", "device")  # have columns of their own
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run file tells the table."""
+
+    meta: Mapping[str, Any]
+    settings: Mapping[str, str]
+    newest: Mapping[str, tuple[int, float]]
+    identity: str
+
+
+@dataclass(frozen=True)
+class News:
+    """What changed since a page was told last; ``whole`` where it must take the rows for all there are."""
+
+    stand: dict[str, Any]
+    whole: bool
+    added: list[Row]
+    changed: list[Row]
+    gone: list[str]
+
+
+class Listing:
+    """The rows of a table of runs, each numbered by the revision in which it last changed.
+
+    Used by several requests at once. The findings are those that ``judge`` knows: no run is judged for the table.
+    """
+
+    def __init__(self, runs: Runs, judge: Judge) -> None:
+        self._runs, self._judge = runs, judge
+        self._lock = threading.Lock()
+        self._server = secrets.token_hex(4)  # a page may have been told by another server
+        self._revision = 0
+        self._facts: dict[str, tuple[Signature, Facts | None]] = {}
+        self._rows: dict[str, Row] = {}
+        self._came: dict[str, int] = {}
+        self._changed: dict[str, int] = {}
+        self._gone: dict[str, int] = {}
+
+    def news(self, stand: Mapping[str, Any] | None) -> News:
+        """Return what a page lacks whose last news left it at ``stand``."""
+        with self._lock:
+            self._look()
+            since = stand["revision"] if stand is not None and stand["server"] == self._server else None
+            now = {"server": self._server, "revision": self._revision}
+            if since is None:
+                return News(now, True, list(self._rows.values()), [], [])
+            fresh = [key for key, revision in self._changed.items() if revision > since]
+            return News(
+                now,
+                False,
+                [self._rows[key] for key in fresh if self._came[key] > since],
+                [self._rows[key] for key in fresh if self._came[key] <= since],
+                [key for key, revision in self._gone.items() if revision > since],
+            )
+
+    def _look(self) -> None:
+        """Read what has changed in the folder, and number it."""
+        paths = self._runs.paths()
+        rows = {key: self._row(key, path) for key, path in paths.items()}
+        gone = [key for key in self._rows if key not in rows]
+        changed = [key for key, row in rows.items() if self._rows.get(key) != row]
+        if gone or changed:
+            self._revision += 1
+        for key in gone:
+            self._gone[key] = self._revision
+            for known in (self._facts, self._came, self._changed):
+                known.pop(key, None)
+        for key in changed:
+            self._came.setdefault(key, self._revision)
+            self._changed[key] = self._revision
+            self._gone.pop(key, None)
+        self._rows = rows
+
+    def _row(self, key: str, path: Path) -> Row:
+        signature = _signature(path)
+        known = self._facts.get(key)
+        if known is None or known[0] != signature:
+            known = self._facts[key] = signature, _facts(path)
+        return _row(key, known[1], self._judge)
+
+
+def _signature(path: Path) -> Signature:
+    """Return what tells whether a run file, or the log that a live one is written to, has changed."""
+    found: list[tuple[int, int] | None] = []
+    for file in (path, path.with_name(path.name + "-wal")):
+        try:
+            status = file.stat()
+            found.append((status.st_mtime_ns, status.st_size))
+        except OSError:
+            found.append(None)
+    return tuple(found)
+
+
+def _facts(path: Path) -> Facts | None:
+    """Read what the table shows of a run; None for a file that cannot be read."""
+    from cockpitlite.compare import settings  # here, so that the page stands before the rules are loaded
+
+    try:
+        with Run(path).held() as run:
+            meta = run.meta
+            return Facts(meta, settings(meta), run.newest(), identity_of(path, meta))
+    except UNREADABLE:
+        return None
+
+
+def _row(key: str, facts: Facts | None, judge: Judge) -> Row:
+    row: Row = {"key": key, "run": Entry(key, False).label, "state": STATES["unreadable"], "finding": ""}
+    if facts is None:
+        return row
+    meta, settings = facts.meta, facts.settings
+    started = meta.get("started")
+    steps = max((step for step, _ in facts.newest.values()), default=-1) + 1
+    row |= {
+        "state": STATES[_state(meta)],
+        "finding": _finding(judge, facts.identity),
+        "started": _when(started),
+        "steps": steps,
+        "model": settings.get("model.class", ""),
+        "optimizer": settings.get("optimizer.class", ""),
+        "device": settings.get("device", ""),
+        "rate": _number(settings.get("optimizer.groups.0.lr")),
+    }
+    row |= {f"last {name}": _shown(value) for name, (_, value) in facts.newest.items() if _tells(name)}
+    return row | {f"set {name}": value for name, value in settings.items() if name not in SHOWN_APART}
+
+
+def _state(meta: Mapping[str, Any]) -> str:
+    heartbeat = meta.get("heartbeat")
+    beats = isinstance(heartbeat, int | float) and time.time() - heartbeat < LIVE_SECONDS
+    if meta.get("status") == "running" and beats:
+        return "live"
+    return "finished" if meta.get("status") == "finished" else "ended"
+
+
+def _finding(judge: Judge, identity: str) -> str:
+    known = judge.known(identity)
+    if known is None:
+        return NOT_JUDGED
+    if not known:
+        return f"{ICONS['good']} {WORDS['good']}"
+    return f"{ICONS[known[0].severity]} {WORDS[known[0].severity]}: {known[0].title}"
+
+
+def _tells(name: str) -> bool:
+    """Whether a reading's last value says how a run is doing."""
+    return name == "loss" or "acc" in name or "error" in name or ("loss" in name and name != "loss_std")
+
+
+def _when(started: Any) -> str:
+    known = isinstance(started, int | float) and not isinstance(started, bool)
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(started)) if known else ""
+
+
+def _number(text: str | None) -> float | str | None:
+    try:
+        return None if text is None else _shown(float(text))
+    except ValueError:
+        return text
+
+
+def _shown(value: float) -> float | str:
+    """Return a number, or the word for one that is none: NaN is shown, not left out."""
+    return float(f"{value:.6g}") if math.isfinite(value) else "NaN" if math.isnan(value) else str(value)

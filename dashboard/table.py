@@ -1,0 +1,119 @@
+"""The page of all runs: a table that sorts, filters and selects them, and what the selected ones have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import dash_ag_grid as dag
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from cockpitlite.dashboard.attributes import attributes
+from cockpitlite.dashboard.listing import News, Row
+
+MOST_SETTINGS = 40  # columns of settings; a table with more is no table
+NUMBER = {"function": "number(params.value)"}  # see assets/runs.js
+
+
+def part(kind: str) -> dict[str, str]:
+    """Return the id of a part of this page, which stands there from its first visit on."""
+    return {"type": kind, "index": "runs"}
+
+
+def page(news: News) -> list[Component]:
+    """Return the page with its table; ``news`` holds all rows."""
+    columns = _columns(news.added)
+    grid = dag.AgGrid(
+        id=part("table"),
+        columnDefs=columns,
+        rowData=rows(news.added, _fields(columns)),
+        getRowId="params.data.key",
+        defaultColDef={"filter": "agTextColumnFilter", "floatingFilter": True, "cellDataType": False, "minWidth": 90},
+        dashGridOptions={
+            "rowSelection": {"mode": "multiRow", "selectAll": "filtered", "enableClickSelection": False},
+            "selectionColumnDef": {"pinned": "left"},
+            "suppressFieldDotNotation": True,
+            "animateRows": False,
+            "rowHeight": 34,
+            "headerHeight": 34,
+            "floatingFiltersHeight": 36,
+        },
+        className="runs-table",
+        style={"height": "min(56vh, 560px)"},
+    )
+    return [
+        dcc.Store(id=part("told"), data={"stand": news.stand, "fields": _fields(columns)}),
+        html.Div(
+            [
+                html.H2("Runs"),
+                html.P("Click a run to open it. Select some to lay them over each other.", className="since"),
+            ],
+            className="runs-head",
+        ),
+        grid,
+        html.Div(
+            [
+                html.H2("Selected runs"),
+                html.Div(
+                    dcc.Dropdown(id=part("instruments"), multi=True, placeholder="instruments"),
+                    className="instruments",
+                    **attributes(role="group", aria_label="Instruments to compare the selected runs by"),
+                ),
+            ],
+            className="compare-head",
+        ),
+        html.Div(nothing(), id=part("comparison")),
+    ]
+
+
+def nothing() -> Component:
+    """Return what stands in place of the comparison while no run is selected."""
+    return html.P("No run is selected.", className="nothing")
+
+
+def rows(found: Iterable[Row], fields: Sequence[str]) -> list[Row]:
+    """Return rows with what the table's columns show."""
+    return [{name: row[name] for name in fields if name in row} for row in found]
+
+
+def _columns(found: Sequence[Row]) -> list[dict[str, Any]]:
+    names = dict.fromkeys(name for row in found for name in row)
+    last = [name for name in names if name.startswith("last ")]
+    settings = [name for name in names if name.startswith("set ") and len({row.get(name) for row in found}) > 1]
+    return [
+        {"field": "run", "headerName": "Run", "pinned": "left", "width": 160, "tooltipField": "run"},
+        {"field": "state", "headerName": "State", "width": 118, "cellClassRules": _live()},
+        {"field": "finding", "headerName": "Worst finding", "width": 230, "tooltipField": "finding"},
+        {"field": "started", "headerName": "Started", "width": 150, "sort": "desc"},
+        _numeric("steps", "Steps", 100) | {"valueFormatter": {"function": "count(params.value)"}},
+        _numeric("rate", "Learning rate", 130),
+        *[_numeric(name, f"Last {name.removeprefix('last ')}", 125) for name in last],
+        {"field": "model", "headerName": "Model", "width": 140},
+        {"field": "optimizer", "headerName": "Optimizer", "width": 120},
+        {"field": "device", "headerName": "Device", "width": 100},
+        *[{"field": name, "headerName": _setting(name), "width": 140} for name in settings[:MOST_SETTINGS]],
+    ]
+
+
+def _numeric(field: str, title: str, width: int) -> dict[str, Any]:
+    return {
+        "field": field,
+        "headerName": title,
+        "width": width,
+        "filter": "agNumberColumnFilter",
+        "type": "rightAligned",
+        "valueFormatter": NUMBER,
+    }
+
+
+def _live() -> dict[str, str]:
+    return {"live-cell": "params.value === '● Live'"}
+
+
+def _setting(name: str) -> str:
+    return name.removeprefix("set ").removeprefix("optimizer.groups.0.").replace("_", " ")
+
+
+def _fields(columns: Sequence[dict[str, Any]]) -> list[str]:
+    return ["key", *[column["field"] for column in columns]]

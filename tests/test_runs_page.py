@@ -1,0 +1,176 @@
+"""The table of runs: what it reads and when, and how it and the comparison behave in a real browser."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from page_server import page_server
+from synthetic_runs import SyntheticRun, write_run
+from visiting import visit
+
+from cockpitlite.dashboard import listing, overlays, table
+from cockpitlite.dashboard.listing import Listing
+from cockpitlite.dashboard.runs import Runs
+from cockpitlite.dashboard.verdict import Judge
+from cockpitlite.store import RunWriter, load
+
+
+def listed(folder, judge=None):
+    return Listing(Runs(folder), judge or Judge())
+
+
+def swept(folder, rates=(0.01, 0.1, 1.0)):
+    for rate in rates:
+        with_rate = {"class": "SGD", "groups": [{"lr": rate, "momentum": 0.9}]}
+        run = SyntheticRun(folder / f"rate-{rate}.cockpit")
+        run.writer.meta(optimizer=with_rate)
+        run.write(40)
+        run.finish()
+    return folder
+
+
+def test_the_newest_values_are_those_of_the_last_steps(tmp_path):
+    write_run(tmp_path / "run.cockpit", steps=30)
+    run = load(tmp_path / "run.cockpit")
+    run_names = run.names()
+    newest = run.newest()
+    assert "loss" in newest
+    for name in newest:
+        steps, values = run.series(name)
+        assert newest[name][0] == steps[-1]
+        assert newest[name][1] == values[-1] or (math.isnan(newest[name][1]) and math.isnan(values[-1]))
+    assert set(newest) <= set(run_names)
+
+
+def test_a_row_says_how_a_run_stands(tmp_path):
+    swept(tmp_path)
+    rows = {row["run"]: row for row in listed(tmp_path).news(None).added}
+    assert set(rows) == {"rate-0.01", "rate-0.1", "rate-1.0"}
+    row = rows["rate-0.1"]
+    assert (row["state"], row["steps"], row["rate"], row["optimizer"]) == ("✓ Finished", 40, 0.1, "SGD")
+    assert row["last loss"] > 0 and row["finding"] == listing.NOT_JUDGED
+
+
+def test_a_value_that_is_no_number_is_shown_and_a_damaged_file_has_a_row(tmp_path):
+    writer = RunWriter(tmp_path / "nan.cockpit")
+    writer.reading("loss", 3, math.nan)
+    writer.close()
+    (tmp_path / "damaged.cockpit").write_bytes(b"no run")
+    rows = {row["run"]: row for row in listed(tmp_path).news(None).added}
+    assert rows["nan"]["last loss"] == "NaN" and rows["nan"]["steps"] == 4
+    assert rows["damaged"]["state"] == "✕ Unreadable"
+
+
+def test_only_what_has_changed_is_read_and_told(tmp_path, monkeypatch):
+    swept(tmp_path)
+    run = SyntheticRun(tmp_path / "live.cockpit")
+    run.write(5)
+    read = []
+    facts = listing._facts
+    monkeypatch.setattr(listing, "_facts", lambda path: read.append(path.name) or facts(path))
+    rows = listed(tmp_path)
+    stand = rows.news(None).stand
+    assert len(read) == 4
+    assert rows.news(stand).stand == stand and len(read) == 4
+    run.write(5)
+    (tmp_path / "rate-1.0.cockpit").unlink()
+    write_run(tmp_path / "later.cockpit", steps=3)
+    news = rows.news(stand)
+    assert read[4:] == ["live.cockpit", "later.cockpit"] or read[4:] == ["later.cockpit", "live.cockpit"]
+    assert [row["key"] for row in news.added] == ["later.cockpit"]
+    assert [(row["key"], row["steps"]) for row in news.changed] == [("live.cockpit", 10)]
+    assert news.gone == ["rate-1.0.cockpit"] and not news.whole
+    run.finish()
+
+
+def test_a_page_of_another_server_gets_all_rows(tmp_path):
+    swept(tmp_path)
+    stand = listed(tmp_path).news(None).stand
+    assert listed(tmp_path).news(stand).whole
+
+
+def test_a_judged_run_shows_its_worst_finding(tmp_path):
+    write_run(tmp_path / "run.cockpit", "small", steps=620)
+    judge, runs = Judge(), Runs(tmp_path)
+    judge.findings(runs.open("run.cockpit"))
+    assert Listing(runs, judge).news(None).added[0]["finding"].startswith("! Warning: ")
+
+
+def test_only_settings_that_differ_have_columns(tmp_path):
+    swept(tmp_path)
+    fields = table._fields(table._columns(listed(tmp_path).news(None).added))
+    assert "rate" in fields and "last loss" in fields
+    assert "set optimizer.groups.0.momentum" not in fields
+
+
+def test_runs_are_told_apart_by_colour_and_dashes():
+    looks = {(overlays.colour(place), overlays.dash(place)) for place in range(24)}
+    assert len(looks) == 24
+
+
+def test_the_comparison_names_runs_as_text_and_says_what_differs(tmp_path):
+    swept(tmp_path)
+    runs = {f"<b>{place}</b>%{{x}}": load(path) for place, path in enumerate(sorted(tmp_path.iterdir()))}
+    text = json.dumps([part.to_plotly_json() for part in overlays.comparison(runs, ["loss"])], default=_plain)
+    assert "Last loss against the learning rate" in text and "optimizer.groups.0.lr" in text
+    figure = overlays._overlay(overlays.shared(next(iter(runs.values())))[0], runs)
+    assert len(figure.data) == 3
+    assert all("<b>0" not in line.name and "</b>%{x}" not in line.hovertemplate for line in figure.data)
+
+
+def _plain(thing):
+    return thing.to_plotly_json() if hasattr(thing, "to_plotly_json") else str(thing)
+
+
+ROWS = "document.querySelectorAll('.runs-table .ag-pinned-left-cols-container .ag-row').length"
+NAMES = (
+    "[...document.querySelectorAll('.runs-table .ag-pinned-left-cols-container .ag-row')]"
+    ".sort((a, b) => a.getAttribute('row-index') - b.getAttribute('row-index'))"
+    ".map((row) => row.querySelector('[col-id=run]').textContent)"
+)
+CHECKED = "[...document.querySelectorAll('.runs-table .ag-row-selected')].map((row) => row.getAttribute('row-id'))"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
+def test_sorting_filters_and_selection_survive_updates_and_a_click_opens_a_run(browser, tmp_path, scheme, width):
+    swept(tmp_path)
+    live = SyntheticRun(tmp_path / "other.cockpit")
+    live.write(5)
+    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
+    with page_server(tmp_path) as server, visit(browser, server.url + "?page=runs", **options) as seen:
+        seen.until(f"{ROWS} === 4")
+        field = seen.page.locator(".runs-table .ag-floating-filter input").first
+        field.fill("rate")
+        seen.until(f"{ROWS} === 3")
+        header = seen.page.locator(".runs-table .ag-header-cell[col-id=run] .ag-header-cell-label")
+        header.click()
+        seen.until(f"{NAMES}.join() === 'rate-0.01,rate-0.1,rate-1.0'")
+        header.click()
+        seen.until(f"{NAMES}.join() === 'rate-1.0,rate-0.1,rate-0.01'")
+        for place in range(3):
+            seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place).click()
+        seen.until("document.querySelectorAll('.overlay-plot .scatterlayer').length === 4")
+        assert seen.page.locator(".differences th[scope=row]").all_inner_texts() == ["optimizer.groups.0.lr"]
+        legend = seen.page.locator(".overlay-plot .legendtext").all_text_contents()
+        assert {"rate-0.01", "rate-0.1", "rate-1.0"} <= set(legend)
+        before = sorted(set(seen.page.evaluate(CHECKED)))
+        swept(tmp_path, rates=(0.5,))
+        live.write(5)
+        seen.until(f"{NAMES}.join() === 'rate-1.0,rate-0.5,rate-0.1,rate-0.01'")  # in its place, as sorted
+        assert sorted(set(seen.page.evaluate(CHECKED))) == before and len(before) == 3
+        assert field.input_value() == "rate"
+        background = "getComputedStyle(document.querySelector('.runs-table .ag-root-wrapper')).backgroundColor"
+        assert seen.page.evaluate(background) == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 27, 35)"}[scheme]
+        assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+        seen.page.screenshot(path=f"/tmp/runs-t-{scheme}.png", full_page=True)
+        seen.page.locator(".runs-table [col-id=run].ag-cell", has_text="rate-0.1").click()
+        seen.page.locator("#step", has_text="step 39").wait_for()
+        seen.until("document.documentElement.dataset.page === 'overview'")
+        assert "run=rate-0.1.cockpit" in seen.page.url and "page=" not in seen.page.url
+        seen.page.go_back()
+        seen.until("document.documentElement.dataset.page === 'runs'")
+        assert sorted(set(seen.page.evaluate(CHECKED))) == before
+    live.finish()
