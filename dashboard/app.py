@@ -14,7 +14,7 @@ from pathlib import Path
 from dash import Dash
 from werkzeug.serving import make_server
 
-from cockpitlite.dashboard import access, callbacks, layout
+from cockpitlite.dashboard import access, callbacks, download, layout, packing
 from cockpitlite.dashboard.runs import Runs, check
 
 ASSETS = Path(__file__).parent / "assets"
@@ -59,6 +59,8 @@ def create_app(path: str | Path, *, wait: bool = False, host: str = "127.0.0.1",
     app.index_string = INDEX.replace("ICON", app.get_asset_url("favicon.svg"))
     app.layout = lambda: layout.page(runs.entries())
     callbacks.register(app, runs)
+    download.offer(app.server, runs, app.config.routes_pathname_prefix)
+    packing.pack(app.server)
     access.guard(app.server, token=token, host=host, policy=lambda: _content_policy(app))
     return app
 

@@ -18,7 +18,7 @@ from cockpitlite.dashboard.updates import Shown
 from cockpitlite.dashboard.verdict import DiagnosisError, Judge, Verdict, not_judged, verdict
 
 PROPERTIES = {"chart": "figure", "gauge": "figure", "cursor": "data"}  # the other parts change their children
-FRAME = ("notice", "state", "step", "reopen")
+FRAME = ("notice", "state", "step", "rulers", "reopen")
 
 
 def register(app: Dash, runs: Runs) -> None:
@@ -139,7 +139,8 @@ def _tick(
         return nothing, {"notice": None, "state": None, "step": None}
     try:
         opened = runs.open(key)
-        frame = layout.standing(opened.run.meta, opened.run.live, opened.run.last_step) | {"notice": None}
+        run = opened.run
+        frame = layout.standing(run.meta, run.live, run.last_step, run.names()) | {"notice": None}
         if cursors is None:
             return nothing, frame
         if opened.identity not in cursors:

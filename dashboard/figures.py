@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -13,11 +14,14 @@ from numpy.typing import NDArray
 from cockpitlite.dashboard import reduce
 from cockpitlite.dashboard.colours import FAULT, GOOD, GROUP_COLOURS, MUTED, SECOND_COLOURS, faded
 from cockpitlite.dashboard.readings import Readings, Series, Window
+from cockpitlite.dashboard.smoothing import smoothed
 from cockpitlite.dashboard.text import number, plain
-from cockpitlite.panel import Panel
+from cockpitlite.panel import Panel, Scale
 from cockpitlite.store import Event, Steps, Values
 
-Role = Literal["main", "second", "raw", "layers", "layer", "low", "high", "nonfinite", "below", "event"]
+Role = Literal[
+    "main", "second", "raw", "behind", "second behind", "layers", "layer", "low", "high", "nonfinite", "below", "event"
+]
 
 COLUMNS = 300  # pixel columns of a chart whose width is not known yet
 LAYER_LINES = 12  # more layers than this are drawn as their range
@@ -76,14 +80,17 @@ def figure(panel: Panel, readings: Readings, *, columns: int = COLUMNS, revision
     return go.Figure(data=traces(panel, drawn), layout=layout(panel, revision))
 
 
-def curves(panel: Panel, readings: Readings) -> list[Curve]:
+def curves(panel: Panel, readings: Readings, smoothing: float = 0.0, window: Window | None = None) -> list[Curve]:
     """Return everything a panel's chart shows, from back to front, not yet reduced.
 
     The layers (or, of more than twelve, their range), the first reading (of a ratio, the ratio of trailing sums with
     the single steps behind it), the other readings, then marks: non-finite steps, values under a log axis, events.
+    With ``smoothing`` above 0 the readings are smoothed by that factor, with the single values behind them, and the
+    layers stay as they are; ``window`` is the range of steps in view.
     """
-    lines = [*_layer_curves(readings), *_main_curves(panel, readings), *_second_curves(panel, readings)]
-    marked = [curve for curve in lines if curve.role in ("main", "second")]
+    bare = [*_main_curves(panel, readings), *_second_curves(panel, readings)]
+    lines = [*_layer_curves(readings), *(_smooth_curves(panel, readings, smoothing, window) if smoothing else bare)]
+    marked = [curve for curve in bare if curve.role in ("main", "second")]
     marks = [_nonfinite(panel, readings), *([_below(marked)] if panel.scale == "log" else [])]
     events = event_curves(readings)
     if panel.scale == "log":
@@ -102,12 +109,16 @@ def headline(panel: Panel, readings: Readings) -> float | None:
     return float(main.values[-1]) if len(main) else None
 
 
-def caption(panel: Panel, readings: Readings, columns: int = COLUMNS, window: Window | None = None) -> str:
+def caption(
+    panel: Panel, readings: Readings, columns: int = COLUMNS, window: Window | None = None, smoothing: float = 0.0
+) -> str:
     """Return what a chart does not show: how many points, and how many values lie under its log axis."""
     main = _main_curves(panel, readings)[-1]
     shown = len(main.reduced(columns, window))
     series = readings.of(panel.readings[0])
     parts = [f"{shown:,} of {series.points:,} points shown"] if shown < max(len(main), series.points) else []
+    if smoothing and series.spans is not None:
+        parts.append("smoothed over samples")
     layers = readings.layers
     if len(layers.names) > LAYER_LINES:
         parts.append(f"shaded: range of {len(layers.names):,} layers")
@@ -145,11 +156,14 @@ def description(panel: Panel, readings: Readings) -> str:
 def traces(panel: Panel, drawn: list[Curve]) -> list[dict[str, Any]]:
     """Return the traces of curves that have been reduced."""
     layers = [curve.key for curve in drawn if curve.role == "layer"]
-    several = sum(curve.role in IN_LEGEND for curve in drawn) > 1
+    smooth = any(curve.role == "behind" for curve in drawn)
+    several = _has_legend(panel) and sum(curve.role in IN_LEGEND for curve in drawn) > 1
     found = []
     for curve in drawn:
         depth = layers.index(curve.key) / max(len(layers) - 1, 1) if curve.role == "layer" else 0.0
         trace = _style(panel, curve, depth) | points(curve)
+        if smooth and curve.role in ("main", "second", "behind", "second behind"):
+            trace["legendgroup"] = _uid(curve.key.partition(":")[2])  # one name hides a mean and what is behind it
         trace["showlegend"] = several and curve.role in IN_LEGEND
         found.append(trace)
     return found
@@ -183,12 +197,33 @@ def _main_curves(panel: Panel, readings: Readings) -> list[Curve]:
 
 
 def _second_curves(panel: Panel, readings: Readings) -> list[Curve]:
-    found = []
-    for name in panel.readings[1:]:
-        series = readings.of(name)
-        words = _words(name.removeprefix(f"{panel.readings[0]}_"))
-        found.append(_line(f"second:{name}", "second", words, series))
+    names = panel.readings[1:]
+    return [_line(f"second:{name}", "second", _second_words(panel, name), readings.of(name)) for name in names]
+
+
+def _smooth_curves(panel: Panel, readings: Readings, factor: float, window: Window | None) -> list[Curve]:
+    """Return each reading smoothed, in front of its single values; a ratio is one of smoothed parts."""
+    name, *others = panel.readings
+    words = {other: _second_words(panel, other) for other in others}
+    found = [_line(f"behind:{name}", "behind", "single values", readings.of(name))]
+    found += [_line(f"behind:{other}", "second behind", words[other], readings.of(other)) for other in others]
+    found.append(_line(f"main:{name}", "main", "smoothed", _smooth_main(panel, readings, factor, window)))
+    for other in others:
+        found.append(_line(f"second:{other}", "second", words[other], smoothed(readings.of(other), factor, window)))
     return found
+
+
+def _smooth_main(panel: Panel, readings: Readings, factor: float, window: Window | None) -> Series:
+    if panel.ratio is None:
+        return smoothed(readings.of(panel.readings[0]), factor, window)
+    above, below = (smoothed(readings.of(part), factor, window) for part in panel.ratio)
+    steps, places, others = np.intersect1d(above.steps, below.steps, assume_unique=True, return_indices=True)
+    spans = None if above.spans is None else above.spans[places]
+    return Series(steps, reduce.windowed_ratio(above.values[places], below.values[others], 1), spans)
+
+
+def _second_words(panel: Panel, name: str) -> str:
+    return _words(name.removeprefix(f"{panel.readings[0]}_"))
 
 
 def _line(key: str, role: Role, name: str, series: Series) -> Curve:
@@ -280,6 +315,8 @@ def _style(panel: Panel, curve: Curve, depth: float) -> dict[str, Any]:
         "main": _mode(curve) | {"line": {"color": colour, "width": 1.6}},
         "second": _mode(curve) | {"line": {"color": SECOND_COLOURS[0], "width": 1.5, "dash": "4px,3px"}},
         "raw": _mode(curve) | {"line": {"color": faded(colour, 0.4), "width": 1}},
+        "behind": _mode(curve) | {"line": {"color": faded(colour, 0.4), "width": 1}},
+        "second behind": _mode(curve) | {"line": {"color": faded(SECOND_COLOURS[0], 0.35), "width": 1}},
         "layers": {"mode": "lines", "line": {"color": faded(colour, 0.5), "width": 1}},
         "layer": _mode(curve) | {"line": {"color": faded(colour, 0.25 + 0.45 * depth), "width": 1}},
         "low": {"mode": "lines", "line": {"color": faded(colour, 0.45), "width": 1}},
@@ -293,7 +330,7 @@ def _style(panel: Panel, curve: Curve, depth: float) -> dict[str, Any]:
         "below": _mark_style("triangle-down", MUTED, 6),
         "event": {"mode": "lines", "line": {"color": _event_colour(curve), "width": 1.5, "dash": "2px,2px"}},
     }
-    common = {"type": "scatter", "name": plain(curve.name), "connectgaps": False}
+    common = {"type": "scatter", "name": plain(curve.name), "uid": _uid(curve.key), "connectgaps": False}
     if panel.layered:
         name = plain(curve.name).replace("%{", "%\u200b{")  # a name is no template
         common["hovertemplate"] = f"%{{x}}<br><b>%{{y:.4g}}</b> {name}<extra></extra>"
@@ -302,6 +339,11 @@ def _style(panel: Panel, curve: Curve, depth: float) -> dict[str, Any]:
     if curve.role in ("layer", "layers"):
         common["legendgroup"] = "layers"
     return common | styles[curve.role]
+
+
+def _uid(key: str) -> str:
+    """Return what a chart knows a curve by from one update to the next: letters and digits, whatever its name."""
+    return hashlib.blake2s(key.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
 
 
 def _mode(curve: Curve) -> dict[str, Any]:
@@ -353,10 +395,32 @@ def layout(panel: Panel, revision: str) -> dict[str, Any]:
             "nticks": 5,
             "ticklabelstandoff": 7,
         },
-        "yaxis": _axis() | {"type": panel.scale, "tickformat": "~g", "hoverformat": ".4g", "nticks": _ticks(panel)},
+        "yaxis": _axis() | y_axis(panel) | {"tickformat": "~g", "hoverformat": ".4g"},
         "yaxis2": {"overlaying": "y", "range": [0, 1], "fixedrange": True, "visible": False},
-        "shapes": [*_healthy_shapes(panel), *_mark_shapes(panel)],
+        "shapes": shapes(panel),
     }
+
+
+def shapes(panel: Panel) -> list[dict[str, Any]]:
+    """Return what is drawn of a panel's healthy range and reference lines."""
+    return [*_healthy_shapes(panel), *_mark_shapes(panel)]
+
+
+def scaled(panel: Panel, scale: Scale | None) -> Panel:
+    """Return a panel on another scale, its own for None; what has no place on a log axis is left out."""
+    if scale is None or scale == panel.scale:
+        return panel
+    if scale == "linear":
+        return replace(panel, scale=scale)
+    low, high = panel.healthy or (None, None)
+    healthy = None if high is not None and high <= 0 else (low if low is not None and low > 0 else None, high)
+    marks = tuple((value, label) for value, label in panel.marks if value > 0)
+    return replace(panel, scale=scale, healthy=None if healthy == (None, None) else healthy, marks=marks)
+
+
+def y_axis(panel: Panel) -> dict[str, Any]:
+    """Return what of the vertical axis is another on another scale."""
+    return {"type": panel.scale, "nticks": _ticks(panel)}
 
 
 def _has_legend(panel: Panel) -> bool:

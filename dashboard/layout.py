@@ -9,7 +9,7 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from cockpitlite.dashboard import figures, gauge, heatmaps, updates
+from cockpitlite.dashboard import figures, gauge, heatmaps, tools, updates
 from cockpitlite.dashboard.attributes import attributes
 from cockpitlite.dashboard.readings import Readings
 from cockpitlite.dashboard.runs import Entry, OpenRun
@@ -53,13 +53,15 @@ def page(entries: Sequence[Entry]) -> Component:
                     html.Div(id="notice", role="alert"),
                     html.Div(id="astray", role="alert"),
                     _diagnosis(),
-                    _section("overview", html.Div(id="board")),
+                    _section("overview", tools.bar(), html.Div(id="board")),
                     _section("layers"),
                     _section("runs", html.Div(id="runs-page")),
                 ],
             ),
+            tools.shortcuts(),
             html.Footer(
-                "Drag across a chart to zoom, double-click it to see all. Click a name above a chart to hide its line.",
+                "Drag across a chart to zoom, double-click it to see all. Click a name above a chart to hide its line. "
+                "Press ? for keys.",
                 **attributes(data_pages="overview"),
             ),
         ],
@@ -165,9 +167,13 @@ def notice(error: BaseException) -> str:
     return f"This run cannot be read now ({reason}). The page shows what it had read, and keeps trying."
 
 
-def standing(meta: Mapping[str, Any], live: bool, last: int | None) -> dict[str, Any]:
-    """Return how a run stands: whether it goes on, and its last step."""
-    return {"state": _state(meta, live), "step": "no step yet" if last is None else f"step {last:,}"}
+def standing(meta: Mapping[str, Any], live: bool, last: int | None, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Return how a run stands: whether it goes on, its last step, and what its steps can be labelled with."""
+    return {
+        "state": _state(meta, live),
+        "step": "no step yet" if last is None else f"step {last:,}",
+        "rulers": "time epoch" if "epoch" in names else "time",
+    }
 
 
 def _state(meta: Mapping[str, Any], live: bool) -> Component:
@@ -224,6 +230,7 @@ def board(
         cards[panel.group].append(card(opened.identity, index, panel, read, unavailable))
     return html.Div(
         className="panels",
+        **attributes(data_identity=opened.identity),
         children=[
             dcc.Store(id=part("cursor", 0, opened.identity), data=cursor(panels, readings)),
             html.Div(
@@ -289,11 +296,17 @@ def card(identity: str, index: int, panel: Panel, readings: Readings, unavailabl
         html.H3(panel.title, id=f"panel-{index}-title"),
         *([_help(panel)] if panel.help else []),
         html.Div(value(panel, readings), id=part("value", index, identity), className="value"),
+        *tools.of_card(panel),
     ]
     return html.Article(
         id=f"panel-{index}",
         className=f"card {panel.kind}",
-        **attributes(data_panel=str(index), aria_labelledby=f"panel-{index}-title"),
+        **attributes(
+            data_panel=str(index),
+            data_name=panel.name,
+            data_scale=panel.scale,
+            aria_labelledby=f"panel-{index}-title",
+        ),
         children=[
             html.Div(head, className="head"),
             _marked(),
@@ -340,7 +353,7 @@ def words(
     if heats:
         captions, sentence = [heatmaps.caption(panel, readings)], heatmaps.description(panel, readings)
     else:
-        captions = [figures.caption(panel, readings, view.columns, view.window)]
+        captions = [figures.caption(panel, readings, view.columns, view.window, view.smoothing)]
         sentence = figures.description(panel, readings)
     if panel.kind == "parabola":
         captions.insert(0, gauge.caption(panel, readings))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
 
 from dash import Patch
 
-from cockpitlite.dashboard import layout, updates
+from cockpitlite.dashboard import figures, layout, rulers, updates
 from cockpitlite.dashboard.readings import Readings
 from cockpitlite.dashboard.runs import OpenRun, panels
-from cockpitlite.dashboard.updates import Shown, View
-from cockpitlite.panel import Panel
+from cockpitlite.dashboard.smoothing import STRONGEST
+from cockpitlite.dashboard.updates import Axis, Shown, View
+from cockpitlite.panel import Panel, Scale
 
 PARTS = ("chart", "gauge", "value", "words", "cards", "cursor")
 WIDEST = 2000  # pixel columns a page may ask for
@@ -36,8 +37,15 @@ def news(opened: OpenRun, cursor: Sequence[Shown], views: Mapping[int, View]) ->
     sent = list(cursor)
     visible = [place for place in views if place < min(len(sent), len(drawn))]
     windows = [views[place].window for place in visible]
+    ruler = _ruler(opened, views)
     for place, readings in zip(visible, opened.reader.read([drawn[place] for place in visible], windows), strict=True):
-        sent[place] = _follow_panel(changes, place, drawn[place], readings, sent[place], views[place], unavailable)
+        before, view = sent[place], views[place]
+        sent[place] = _follow_panel(changes, place, drawn[place], readings, before, view, unavailable)
+        if drawn[place].kind != "joint" and _relabelled(changes, place, before, view):
+            patch = changes.parts["chart"].setdefault(place, Patch())
+            for name, value in rulers.ticks(ruler, view.axis, view.window, opened.run.last_step or 0).items():
+                patch["layout"]["xaxis"][name] = value
+            sent[place] = replace(sent[place], view=replace(sent[place].view, axis=view.axis, window=view.window))
     sent += _add_panels(changes, opened, drawn, len(sent), unavailable)
     if sent != list(cursor):
         changes.put("cursor", 0, [shown.to_dict() for shown in sent])
@@ -45,12 +53,32 @@ def news(opened: OpenRun, cursor: Sequence[Shown], views: Mapping[int, View]) ->
 
 
 def views(request: Mapping[str, Any]) -> dict[int, View]:
-    """Read which panels are on a screen, how wide, and zoomed to what; raises ValueError for anything else."""
+    """Read which panels are on a screen, how wide, zoomed to what and on which scale, and how all of them are drawn.
+
+    Raises ValueError for anything else.
+    """
+    smoothing, axis = float(request["smoothing"]), request["axis"]
+    if not 0 <= smoothing <= STRONGEST or axis not in get_args(Axis):
+        raise ValueError(f"no chart is smoothed by {smoothing} or labelled with {axis!r}")
     found = {}
-    for place, (columns, window) in request.items():
+    for place, (columns, window, scale) in request["charts"].items():
+        if scale not in (None, *get_args(Scale)):
+            raise ValueError(f"no chart has the scale {scale!r}")
         steps = None if window is None else (float(window[0]), float(window[1]))
-        found[int(place)] = View(min(max(int(columns), 50), WIDEST), steps)
+        found[int(place)] = View(min(max(int(columns), 50), WIDEST), steps, scale, smoothing, axis)
     return found
+
+
+def _ruler(opened: OpenRun, views: Mapping[int, View]) -> rulers.Ruler | None:
+    axes = {view.axis for view in views.values()}
+    return rulers.clock(opened.run) if "time" in axes else rulers.epochs(opened.run) if "epoch" in axes else None
+
+
+def _relabelled(changes: Changes, place: int, before: Shown, view: View) -> bool:
+    """Whether a chart's steps get other labels: they follow the zoom, and the end of the run."""
+    if view.axis != before.view.axis:
+        return True
+    return view.axis != "step" and (view.window != before.view.window or place in changes.parts["chart"])
 
 
 def _follow_panel(
@@ -62,6 +90,7 @@ def _follow_panel(
     view: View,
     unavailable: Mapping[str, str],
 ) -> Shown:
+    panel = figures.scaled(panel, view.scale)
     patch, after = updates.update(panel, readings, before, view)
     if patch is not None:
         changes.put("chart", place, patch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from dash import Patch
@@ -12,7 +12,9 @@ from dash import Patch
 from cockpitlite.dashboard import figures, gauge, heatmaps
 from cockpitlite.dashboard.figures import Curve
 from cockpitlite.dashboard.readings import Readings, Window
-from cockpitlite.panel import Panel
+from cockpitlite.panel import Panel, Scale
+
+Axis = Literal["step", "time", "epoch"]
 
 WIDER = 1.5  # a chart that has become wider by this factor gets more points
 MOVING = ("x", "y", "z", "hovertext", "mode", "marker")  # what of a trace changes as its run goes on
@@ -20,10 +22,22 @@ MOVING = ("x", "y", "z", "hovertext", "mode", "marker")  # what of a trace chang
 
 @dataclass(frozen=True)
 class View:
-    """How a chart stands on a screen: its width in pixels, and the range of steps it is zoomed to."""
+    """How a chart stands on a screen: its width in pixels, and the range of steps it is zoomed to.
+
+    ``scale`` is that of its vertical axis where it is not the panel's, ``smoothing`` the factor of its exponential
+    mean, ``axis`` what its steps are labelled with.
+    """
 
     columns: int = figures.COLUMNS
     window: Window | None = None
+    scale: Scale | None = None
+    smoothing: float = 0.0
+    axis: Axis = "step"
+
+    @property
+    def looks(self) -> tuple[Scale | None, float]:
+        """What of it changes which curves there are, and where."""
+        return self.scale, self.smoothing
 
 
 @dataclass(frozen=True)
@@ -45,16 +59,20 @@ class Shown:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_dict` wrote."""
-        view = data["view"]
-        window = view["window"] and (float(view["window"][0]), float(view["window"][1]))
-        return cls(data["ends"], int(data["pauses"]), int(data["added"]), View(int(view["columns"]), window))
+        view = View(**data["view"])
+        window = view.window and (float(view.window[0]), float(view.window[1]))
+        return cls(data["ends"], int(data["pauses"]), int(data["added"]), replace(view, window=window))
 
 
 def shown(panel: Panel, readings: Readings, view: View | None = None) -> Shown:
     """Return what a chart shows once it has been sent whole."""
     if panel.kind in heatmaps.KINDS:
         return Shown(heatmaps.cursor(panel, readings), view=view or View())
-    return _sent(figures.curves(panel, readings), 0, view or View())
+    return _sent(_curves(panel, readings, view or View()), 0, view or View())
+
+
+def _curves(panel: Panel, readings: Readings, view: View) -> list[Curve]:
+    return figures.curves(panel, readings, view.smoothing, view.window)
 
 
 def _sent(curves: list[Curve], added: int, view: View) -> Shown:
@@ -65,14 +83,20 @@ def update(panel: Panel, readings: Readings, before: Shown, view: View) -> tuple
     """Return the change of a chart and what it shows then; None where nothing is new.
 
     New points are appended as they are. The curves are sent whole, reduced anew, when as many points were appended as
-    the chart has columns, when curves appear, when a line breaks, and when a reduced chart is zoomed or made wider.
-    A heat map, whose size is bounded, is sent whole.
+    the chart has columns, when curves appear, when a line breaks, when a reduced chart is zoomed or made wider, and
+    when it is to look otherwise. A heat map, whose size is bounded, is sent whole. ``panel`` is on the view's scale.
     """
     if panel.kind in heatmaps.KINDS:
         return _heat_map(panel, readings, before)
-    curves = figures.curves(panel, readings)
+    curves = _curves(panel, readings, view)
     fresh = [curve.since(before.ends.get(curve.key, -1)) for curve in curves]
     added = before.added + max((len(curve) for curve in fresh if curve.role == "main"), default=0)
+    if view.looks != before.view.looks:
+        patch = _whole(figures.traces(panel, _reduced(curves, view)))
+        patch["layout"]["shapes"] = figures.shapes(panel)
+        for name, value in figures.y_axis(panel).items():
+            patch["layout"]["yaxis"][name] = value
+        return patch, _sent(curves, 0, view)
     if [curve.key for curve in curves] != list(before.ends):  # curves came: the chart gets them all
         return _whole(figures.traces(panel, _reduced(curves, view))), _sent(curves, 0, view)
     if _must_reduce(curves, fresh, before, added, view):
@@ -114,7 +138,8 @@ def _must_reduce(curves: list[Curve], fresh: list[Curve], before: Shown, added: 
         return True
     long = any(len(curve) > 2 * before.view.columns for curve in curves)
     wider = view.columns > WIDER * before.view.columns
-    return long and (wider or view.window != before.view.window)
+    moved = view.window != before.view.window
+    return (long and (wider or moved)) or (moved and bool(view.smoothing))
 
 
 def _whole(traces: list[dict[str, Any]]) -> Patch:

@@ -947,9 +947,19 @@ def test_a_panel_that_comes_late_is_put_in_its_group(tmp_path):
 
 
 def test_what_a_page_asks_for_is_checked():
-    assert live.views({"3": [10_000_000, None], "1": [-5, [1, 2]]}) == {3: View(2000), 1: View(50, (1.0, 2.0))}
-    with pytest.raises(ValueError, match="invalid literal"):
-        live.views({"__proto__": [1, None]})
+    charts = {"3": [10_000_000, None, None], "1": [-5, [1, 2], "log"]}
+    found = live.views({"charts": charts, "smoothing": 0.5, "axis": "time"})
+    assert found == {3: View(2000, None, None, 0.5, "time"), 1: View(50, (1.0, 2.0), "log", 0.5, "time")}
+    plain_view = {"charts": {}, "smoothing": 0, "axis": "step"}
+    for wrong, words in (
+        ({"charts": {"__proto__": [1, None, None]}}, "invalid literal"),
+        ({"charts": {"1": [1, None, "<b>"]}}, "scale"),
+        ({"smoothing": 1.0}, "smoothed"),
+        ({"smoothing": float("nan")}, "smoothed"),
+        ({"axis": "<b>"}, "labelled"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            live.views(plain_view | wrong)
 
 
 # The verdict ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-/* What the browser does by itself: the theme, and telling the server which charts are on the screen. */
+/* What the browser does by itself: the theme, the clocks and following the newest run. */
 (function () {
   "use strict";
 
@@ -33,21 +33,11 @@
     }
   }
 
-  /* The range of steps a chart is zoomed to, or null while it shows all. */
-  function windowOf(axis) {
-    return axis.autorange ? null : [axis.range[0], axis.range[1]];
-  }
-
   /* Dropdowns hold a field that is hidden from screen readers and yet reached by the tab key. */
   function hideFocusTargets() {
     for (const field of document.querySelectorAll(".dash-dropdown-focus-target")) {
       field.tabIndex = -1;
     }
-  }
-
-  function isOnScreen(card) {
-    const box = card.getBoundingClientRect();
-    return box.bottom > -100 && box.top < window.innerHeight + 100 && box.width > 0;
   }
 
   const PATIENCE = 8000; // milliseconds without an answer before the page says so
@@ -78,21 +68,14 @@
 
   window.dash_clientside = window.dash_clientside || {};
   window.dash_clientside.cockpit = Object.assign(window.dash_clientside.cockpit || {}, {
-    /* Each visible panel's width in pixels and its zoom; nothing at all while nobody looks, nor while the board is
-       being drawn: it would be asked for again and again, and never come. */
+    /* What the charts on the screen are to be; nothing at all while nobody looks, nor while the board is being
+       drawn: it would be asked for again and again, and never come. */
     measure: function () {
       hideFocusTargets();
       if (document.hidden || document.querySelector("#board[data-dash-is-loading]")) {
         return window.dash_clientside.no_update;
       }
-      const views = {};
-      for (const card of document.querySelectorAll("[data-panel]")) {
-        const chart = card.querySelector(".chart-plot .js-plotly-plot");
-        if (isOnScreen(card) && chart && chart.layout) {
-          views[card.dataset.panel] = [chart.clientWidth, windowOf(chart.layout.xaxis)];
-        }
-      }
-      return views;
+      return window.cockpit.view.request();
     },
 
     /* Look for runs and judge the chosen one, unless the last judgement is still on its way: asked again it would

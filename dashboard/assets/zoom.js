@@ -1,0 +1,139 @@
+/* One range of steps for all charts: a zoom into one zooms all, and a double click shows all steps again.
+
+   Charts that are off the screen get the range as they come onto it. */
+(function () {
+  "use strict";
+
+  const AT_LEAST = 20; // steps that are kept in view at the end
+  const heard = new WeakSet(); // charts whose events are listened to
+  let board = null; // which board the range belongs to
+
+  function same(one, other) {
+    return one === other || (one && other && one[0] === other[0] && one[1] === other[1]);
+  }
+
+  function view() {
+    return window.cockpit.view;
+  }
+
+  function hasSteps(card) {
+    return !card.classList.contains("joint");
+  }
+
+  function listen(chart) {
+    if (heard.has(chart)) {
+      return;
+    }
+    heard.add(chart);
+    chart.on("plotly_relayout", function (change) {
+      if ("xaxis.range[0]" in change) {
+        took([change["xaxis.range[0]"], change["xaxis.range[1]"]]); // a drag across the chart
+      }
+    });
+    chart.on("plotly_doubleclick", function () {
+      window.setTimeout(reset, 0);
+    });
+  }
+
+  /* A range that a person chose; one that reaches the end goes on to follow it, if that was wished before. */
+  function took(range) {
+    const state = view().state;
+    const follows = state.follow && range[1] >= view().lastStep();
+    view().change({ range: range, follow: follows ? range[1] - range[0] : 0 });
+  }
+
+  function reset() {
+    view().change({ range: null, follow: 0 });
+    for (const card of view().cards()) {
+      const chart = view().chartOf(card);
+      if (hasSteps(card) && !("marked" in card.dataset)) {
+        show(chart, null, true);
+      }
+    }
+  }
+
+  /* Keep the last steps in view, as many as are in view now. */
+  function follow() {
+    const state = view().state;
+    const last = view().lastStep();
+    const width = state.range ? state.range[1] - state.range[0] : Math.max(0.2 * last, AT_LEAST);
+    view().change(state.follow ? { follow: 0 } : { follow: width, linked: true, range: [last - width, last] });
+  }
+
+  function show(chart, range, whole) {
+    const axis = chart.layout.xaxis;
+    const change = {};
+    if (range && !same(view().windowOf(chart), range)) {
+      Object.assign(change, { "xaxis.range": range.slice(), "xaxis.autorange": false });
+    } else if (!range && !axis.autorange) {
+      change["xaxis.autorange"] = true;
+    }
+    if (whole && !chart.layout.yaxis.autorange && !chart.layout.yaxis.fixedrange) {
+      change["yaxis.autorange"] = true;
+    }
+    if (Object.keys(change).length) {
+      window.Plotly.relayout(chart, change);
+    }
+  }
+
+  /* Give the charts on the screen their range; one that shows evidence keeps its own. */
+  function sync() {
+    const state = view().state;
+    for (const card of view().cards()) {
+      const chart = view().chartOf(card);
+      listen(chart);
+      if (state.linked && hasSteps(card) && !("marked" in card.dataset)) {
+        show(chart, state.range, false);
+      }
+    }
+  }
+
+  /* With another run comes another range; that of the address belongs to the first. */
+  function tick() {
+    const state = view().state;
+    const cursor = document.querySelector(".panels");
+    const shown = cursor && cursor.dataset.identity;
+    if (shown && shown !== board) {
+      if (board && (state.range || state.follow)) {
+        Object.assign(state, { range: null, follow: 0 });
+        window.cockpit.address.set("steps", null);
+        window.cockpit.address.set("last", null);
+      }
+      board = shown;
+    }
+    if (state.follow && !state.paused) {
+      const last = view().lastStep();
+      state.range = [last - state.follow, last];
+    }
+    sync();
+  }
+
+  let asked = false;
+  window.addEventListener(
+    "scroll",
+    function () {
+      if (!asked) {
+        asked = true;
+        window.requestAnimationFrame(function () {
+          asked = false;
+          sync();
+        });
+      }
+    },
+    { passive: true }
+  );
+
+  /* A chart may be touched before the next tick of the clock. */
+  document.addEventListener(
+    "pointerdown",
+    function (event) {
+      const chart = event.target.closest && event.target.closest(".chart-plot .js-plotly-plot");
+      if (chart && chart.layout) {
+        listen(chart);
+      }
+    },
+    true
+  );
+
+  window.cockpit = Object.assign(window.cockpit || {}, { zoom: { sync, tick, reset, follow } });
+})();
