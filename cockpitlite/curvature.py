@@ -237,14 +237,16 @@ class Search:
     def towards(self, sign: int, products: int, starts: Tensor) -> None:
         """Take products towards the largest eigenvalue (``sign`` 1) or the smallest (−1), with ``starts`` to begin.
 
-        Each further one is taken of what is left of the last best vector's image: of its residual.
+        The further ones are taken in turn of what is left of the best vector's image, its residual, and of that of the
+        second best: a direction that gets steeper than the best is not seen from there.
         """
-        begun = self.size
+        begun = self.size + len(starts)
         for place, random in self._places(products):
-            if place - begun < len(starts):
+            if place < begun:
                 self._take(starts[place - begun], random)
             else:
-                best = _leading(sign * self._projected[:place, :place]).to(self._images)
+                rank = (place - begun) % 2 if place > 1 else 0
+                best = _leading(sign * self._projected[:place, :place], rank).to(self._images)
                 self._take(best @ self._images[:place], random)
 
     def end(self, sign: int) -> Extreme:
@@ -300,15 +302,28 @@ def _put_direction(vector: Tensor, basis: Tensor, instead: Tensor, out: Tensor) 
     torch.div(rest, rest.norm(), out=out)
 
 
-def _leading(matrix: Tensor) -> Tensor:
-    """Return the vector of the largest eigenvalue of a small symmetric matrix, about; nothing waits for the device."""
+def _leading(matrix: Tensor, rank: int) -> Tensor:
+    """Return the vector of the largest eigenvalue of a small symmetric matrix, or of the next one for ``rank`` 1.
+
+    About; nothing waits for the device.
+    """
     size = matrix.norm().clamp(min=torch.finfo(matrix.dtype).tiny)
     none_negative = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    power = matrix / size + none_negative
+    shifted = matrix / size + none_negative
+    vector = _dominant(shifted)
+    for _ in range(rank):
+        shifted = shifted - (vector @ shifted @ vector) * torch.outer(vector, vector)
+        vector = _dominant(shifted)
+    return vector
+
+
+def _dominant(power: Tensor) -> Tensor:
+    """Return the vector of the largest eigenvalue of a matrix that has no negative ones, about."""
     for _ in range(10):  # its 1024th power
         power = power @ power
         power = power / power.norm()
-    return power.index_select(1, power.diagonal().argmax()).flatten()
+    vector = power.index_select(1, power.diagonal().argmax()).flatten()
+    return vector / vector.norm()
 
 
 @contextlib.contextmanager
