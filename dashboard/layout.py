@@ -19,7 +19,7 @@ from cockpitlite.panel import GROUPS, Group, Panel
 from cockpitlite.store import RunFileError
 
 COLUMNS: tuple[Group, ...] = ("step size", "gradients", "curvature")
-PAGES = {"overview": "Overview", "layers": "Layers", "diagnosis": "Diagnosis", "runs": "Runs"}
+PAGES = {"overview": "Overview", "diagnosis": "Diagnosis", "runs": "Runs"}
 GRAPH_CONFIG: Any = {"displayModeBar": False, "responsive": True, "doubleClick": "reset"}
 
 
@@ -54,7 +54,6 @@ def page(entries: Sequence[Entry]) -> Component:
                     html.Div(id="astray", role="alert"),
                     _diagnosis(),
                     _section("overview", tools.bar(), html.Div(id="board")),
-                    _section("layers"),
                     _section("runs", html.Div(id="runs-page")),
                 ],
             ),

@@ -1097,7 +1097,7 @@ def ask(client, outputs, inputs, state=()):
 
 def open_board(client, key):
     outputs = ["board.children", "facts.children", "page.className"]
-    return ask(client, outputs, [("picker.value", key), ("reopen.data", None)])
+    return ask(client, outputs, [("picker.value", key), ("reopen.data", None)], [("view.data", {"page": "overview"})])
 
 
 def test_the_app_serves_its_page_and_draws_a_run(tmp_path):
