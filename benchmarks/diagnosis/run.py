@@ -56,7 +56,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--healthy", nargs="*", choices=HEALTHY, default=list(HEALTHY), metavar="KIND", help=", ".join(HEALTHY))
     add("--programs", nargs="+", choices=PROGRAMS, help="by default all")
     add("--half", choices=report.HALVES, help="only its programs")
-    add("--seeds", type=int, default=3, metavar="N", help="of faults; healthy kinds have twice as many (default 3)")
+    add("--seeds", type=int, default=3, metavar="N", help="of faults (default 3)")
+    add("--healthy-seeds", type=int, metavar="N", help="of healthy kinds (by default twice as many)")
     add("--short", action="store_true", help="one seed, and the strongest level of each kind")
     add("--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes, by default one for each core")
     add("--keep", type=Path, metavar="FOLDER", help="keep run files there, and diagnose those that are there again")
@@ -64,6 +65,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--write", type=Path, metavar="FILE", help="write the page")
     options = parser.parse_args(argv)
     options.programs = options.programs or list(PROGRAMS)
+    if options.healthy_seeds is None:
+        options.healthy_seeds = 2 * options.seeds
     if options.half:
         options.programs = [name for name in options.programs if PROGRAMS[name].half == options.half]
     if options.keep:
@@ -76,7 +79,7 @@ def trials(options: argparse.Namespace) -> Iterator[Trial]:
     """Yield what is to be run."""
     for name in (*options.faults, *options.healthy):
         kind = KINDS[name]
-        seeds = 1 if options.short else options.seeds * (2 if kind.healthy else 1)
+        seeds = 1 if options.short else options.healthy_seeds if kind.healthy else options.seeds
         for level in kind.levels[-1:] if options.short else kind.levels:
             for program in kind.programs:
                 if program in options.programs:
