@@ -16,6 +16,7 @@ from diagnosis.healthy import HEALTHY, tasks
 from diagnosis.programs import PROGRAMS
 from diagnosis.training import Training
 from diagnosis.trial import KINDS, Outcome, Said, Trial, perform
+from diagnosis.untold import WOULD_TELL
 
 EVERYWHERE = 3  # programs that a fault is done to, so that no rule learns one model
 
@@ -103,6 +104,9 @@ class TestDiagnosis:
             ("head-replaced-after-optimizer", 1, "regression"),
             ("model-made-anew-after-optimizer", 1, "regression"),
             ("sample-not-a-number", 1, "regression"),
+            ("adam-betas-swapped", 1, "regression"),
+            ("dropout-far-too-strong", 0.97, "regression"),
+            ("one-hidden-unit", 1, "regression"),
         ],
     )
     def test_a_fault_is_found_by_its_name(self, name, level, program):
@@ -160,7 +164,29 @@ class TestJudging:
         assert judged("usual", alarms=["F2"]).live_alarms == ["F2"]
 
 
+class TestTrials:
+    @pytest.mark.parametrize(
+        ("options", "faulty", "healthy"),
+        [([], 3, 6), (["--seeds", "2"], 2, 4), (["--healthy-seeds", "1"], 3, 1), (["--short"], 1, 1)],
+    )
+    def test_healthy_kinds_have_twice_as_many_seeds_or_their_own(self, options, faulty, healthy):
+        chosen = ["--programs", "mlp", "--faults", "sign-of-loss-wrong", "--healthy", "usual"]
+        found = Counter(trial.kind for trial in run.trials(run.arguments([*chosen, *options])))
+        levels = 1 if "--short" in options else len(KINDS["sign-of-loss-wrong"].levels)
+        assert found == {"sign-of-loss-wrong": faulty * levels, "usual": healthy}
+
+
 class TestReport:
+    def test_it_says_what_would_tell_of_a_fault_that_was_missed(self):
+        missed = judged("far-too-few-samples", score=0.2, said=[("R4", "info")])
+        page = report.page([missed], {"mlp": 0.05}, "the command")
+        assert "| far-too-few-samples | 100.0% (1) | The loss falls as it should" in page
+        found = judged("sign-of-loss-wrong", said=[("F1", "error")])
+        assert "sign-of-loss-wrong" not in report.page([found], {"mlp": 0.05}, "").partition("Why, and")[2]
+
+    def test_reasons_are_of_faults_that_there_are(self):
+        assert WOULD_TELL.keys() <= FAULTS.keys()
+
     def test_misses_and_alarms_are_listed(self):
         runs = [
             judged("sign-of-loss-wrong", said=[("R1", "error")]),
