@@ -167,22 +167,27 @@ class TestJudging:
 class TestTrials:
     @pytest.mark.parametrize(
         ("options", "faulty", "healthy"),
-        [([], 3, 6), (["--seeds", "2"], 2, 4), (["--healthy-seeds", "1"], 3, 1), (["--short"], 1, 1)],
+        [
+            ([], 3 * 2, 6 * 2),
+            (["--seeds", "2"], 2 * 2, 4 * 2),
+            (["--healthy-seeds", "1"], 3 * 2, 2),
+            (["--strongest"], 3, 6 * 2),
+            (["--short"], 1, 1),
+        ],
     )
-    def test_healthy_kinds_have_twice_as_many_seeds_or_their_own(self, options, faulty, healthy):
-        chosen = ["--programs", "mlp", "--faults", "sign-of-loss-wrong", "--healthy", "usual"]
+    def test_they_are_of_every_seed_and_level_that_is_asked_for(self, options, faulty, healthy):
+        chosen = ["--programs", "mlp", "--faults", "rectifiers-dead", "--healthy", "gradients-accumulated"]
         found = Counter(trial.kind for trial in run.trials(run.arguments([*chosen, *options])))
-        levels = 1 if "--short" in options else len(KINDS["sign-of-loss-wrong"].levels)
-        assert found == {"sign-of-loss-wrong": faulty * levels, "usual": healthy}
+        assert found == {"rectifiers-dead": faulty, "gradients-accumulated": healthy}
 
 
 class TestReport:
     def test_it_says_what_would_tell_of_a_fault_that_was_missed(self):
         missed = judged("far-too-few-samples", score=0.2, said=[("R4", "info")])
-        page = report.page([missed], {"mlp": 0.05}, "the command")
+        page = report.page([missed], {"mlp": 0.05}, "the command", "A part of it.")
         assert "| far-too-few-samples | 100.0% (1) | The loss falls as it should" in page
         found = judged("sign-of-loss-wrong", said=[("F1", "error")])
-        assert "sign-of-loss-wrong" not in report.page([found], {"mlp": 0.05}, "").partition("Why, and")[2]
+        assert "sign-of-loss-wrong" not in report.page([found], {"mlp": 0.05}, "", "").partition("Why, and")[2]
 
     def test_reasons_are_of_faults_that_there_are(self):
         assert WOULD_TELL.keys() <= FAULTS.keys()
@@ -193,8 +198,8 @@ class TestReport:
             judged("sign-of-loss-wrong", "cnn", said=[("F1", "error")], told={"F1": 5}),
             judged("usual", said=[("F2", "warning")], alarms=["F2"]),
         ]
-        page = report.page(runs, {"mlp": 0.05, "cnn": 0.06}, "the command")
-        assert "the command" in page
+        page = report.page(runs, {"mlp": 0.05, "cnn": 0.06}, "the command", "A part of it.")
+        assert "Made by `the command`. A part of it." in page
         assert "| sign-of-loss-wrong | 2 | 2 | 100.0% (2) | 50.0% (1) | 50.0% (1) | 5 | F1 | R1 1 |" in page
         assert "| sign-of-loss-wrong | 1 | mlp | 1/1 | 0.01 | R1 |" in page
         assert "| usual | 1 | 1 | 100.0% (1) | 100.0% (1) | F2 mlp 1 |" in page

@@ -17,7 +17,7 @@ HALVES = ("tuning", "held out")
 
 HEAD = f"""# What the diagnosis finds
 
-Made by `{{command}}`.
+Made by `{{command}}`. {{part}}
 
 A *fault* is done to a small PyTorch training that otherwise goes well, or a training is *healthy* but odd; each is
 watched by one line, `watch(optimizer, model)`, and diagnosed from its run file alone. Labels come from results, not
@@ -38,10 +38,10 @@ invariant of training; a healthy run counts if it is not worse.
 """
 
 
-def page(runs: Sequence[Judged], limits: Limits, command: str) -> str:
-    """Return the page of the documentation."""
+def page(runs: Sequence[Judged], limits: Limits, command: str, part: str) -> str:
+    """Return the page of the documentation; ``part`` says what of the whole was run."""
     names = {half: ", ".join(p.title for p in PROGRAMS.values() if p.half == half) for half in HALVES}
-    head = HEAD.format(command=command, tuning=names["tuning"], held=names["held out"])
+    head = HEAD.format(command=command, part=part, tuning=names["tuning"], held=names["held out"])
     return "\n".join([head, *(sheet.markdown() for sheet in sheets(runs, limits))])
 
 
