@@ -31,10 +31,10 @@ invariant of training; a healthy run counts if it is not worse.
   first stood, for one who watches live. *Accepted* are the codes taken as right; where there is none, no rule names the
   fault yet. *Instead* is what came first where no right cause was in the top 3; `·` marks a note.
 - *False alarms* are healthy runs with a warning or an error; *live* are those that had one at any moment.
-- Thresholds are tuned on {{tuning}}; **held out** are {{held}}: no threshold was fitted to them. The faults are the
-  same in both halves, and which of them have a rule was decided on what both halves had missed; F2b, F8f, F8g, F20,
-  F20b, F22, F23 and F24 came last. They rest on settings, on shapes, on the names of functions and on what guessing
-  costs.
+- Thresholds are tuned on {{tuning}}.
+- **Held out** are {{held}}: no threshold was fitted to them. The faults are the same in both halves, though, and which
+  of them have a rule was decided on what an earlier run had missed in either: F2b, F8f, F8g, F20, F20b, F22, F23 and
+  F24 came last. They rest on settings, shapes, the names of functions and what guessing costs.
 """
 
 

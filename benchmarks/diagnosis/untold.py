@@ -18,5 +18,9 @@ WOULD_TELL: dict[str, str] = {
         "The head is at rest beside it, and units die in a few steps without a blow-up. Step over weight norm of each "
         "layer in the very first steps would tell; the balance of the layers is looked at after 50."
     ),
+    "weight-decay-far-too-strong": (
+        "The first batch happened to cost far more than the others, so the loss seems to have fallen. The first loss "
+        "over many samples would tell."
+    ),
 }
 WOULD_TELL["labels-of-the-sample-before"] = WOULD_TELL["labels-shuffled"]
