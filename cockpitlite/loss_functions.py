@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cockpitlite.graph import maker
 from cockpitlite.records import Backward
 from cockpitlite.trace import Operation, Trace
 
@@ -38,15 +39,18 @@ class Comparison:
 
     ``elements`` is how many single losses it makes. ``factor`` is the derivative of what was given to backward with
     respect to their mean: 1 as a rule, their number for a sum, negative where the loss is maximised; NaN where that is
-    no plain number, as with a weight for each sample.
+    no plain number, as with a weight for each sample. ``maker`` is the function that gave the prediction, and
+    ``weighted`` tells whether classes or elements have weights.
     """
 
     name: str
+    maker: str
     prediction: Tensor
     target: Tensor
     of_numbers: bool
     elements: int
     factor: float
+    weighted: bool
 
 
 def comparisons(backward: Backward) -> list[Comparison]:
@@ -92,7 +96,8 @@ def asked(backwards: Sequence[Backward], sign: float) -> dict[str, Any]:
     """Return plain data on the loss functions of a step, none where no known one was seen.
 
     ``sign`` is −1 where the optimizer maximises. ``factor`` is that on the mean of all their single losses, None where
-    they have none in common; ``summed`` tells that the loss is a sum over the batch.
+    they have none in common; ``summed`` tells that the loss is a sum over the batch, ``weighted`` that classes or
+    elements have weights. ``makers`` are the functions that gave the predictions, by loss function.
     """
     calls = [call for backward in backwards for call in comparisons(backward)]
     pairs = [pair for pair in map(crossed, backwards) if pair is not None]
@@ -101,9 +106,12 @@ def asked(backwards: Sequence[Backward], sign: float) -> dict[str, Any]:
     factors = [call.factor * sign for call in calls]
     agree = bool(factors) and (all(factor > 0 for factor in factors) or all(factor < 0 for factor in factors))
     factor = float(f"{sum(factors):.4g}") if agree else None
+    functions = sorted({call.name for call in calls})
     return {
-        "functions": sorted({call.name for call in calls}),
+        "functions": functions,
+        "makers": {name: sorted({call.maker for call in calls if call.name == name}) for name in functions},
         "factor": factor,
+        "weighted": any(call.weighted for call in calls),
         "summed": factor is not None and _is_summed(abs(sum(factors)), calls, backwards),
         "crossed": [list(shape) for shape in pairs[0]] if pairs else None,
     }
@@ -134,11 +142,13 @@ def _comparison(call: Operation, factor: float) -> Comparison:
     prediction, target = _given(call)
     return Comparison(
         name=_name(call.function),
+        maker=maker(prediction),
         prediction=prediction,
         target=target,
         of_numbers=call.function in _OF_NUMBERS,
         elements=_elements(call),
         factor=factor,
+        weighted=_arguments(call).get("weight") is not None,
     )
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cockpitlite.axes import shapes_with_one_more
+from cockpitlite.graph import read_graph
 from cockpitlite.hooks import (
     WAITING,
     CallRecorder,
@@ -361,6 +362,7 @@ class Tracker:
         self._note_dtypes(step)
         if plan.diagnosis:
             self._note_loss(step)
+            self._note_graph(step)
         program = self._program(plan)
         supply = Supply(step, program.wants)
         block = Block(self.step, seconds=time.perf_counter() - self._started)
@@ -663,6 +665,14 @@ class Tracker:
             self._asked = found
             self._counts["loss_functions"] = self._counts.get("loss_functions", 0) + 1
             self.recorder.event(self.step, "loss_functions", found)
+
+    def _note_graph(self, step: Step) -> None:
+        """Tell once how the model is built, as far as its graph and its layers say."""
+        forwards = [forward for backward in step.backwards for forward in backward.forwards]
+        if forwards and "graph" not in self._reported:
+            self._reported["graph"] = ""
+            names = {id(p): name for name, p in zip(self.watched.names, self.watched.parameters, strict=True)}
+            self.recorder.event(self.step, "graph", read_graph(forwards, names))
 
     def _note_settings(self, step: Step) -> None:
         """Tell when a hyperparameter other than the learning rate has changed."""

@@ -9,11 +9,12 @@ from cockpitlite.statistics import Decisions, Occasion, RowSums
 class Labels(Instrument):
     """The number C of ``classes`` that the loss chooses from, and ``label_entropy``, −Σ p ln p over the batch's labels.
 
-    A loss far above ln C at the first step is a bad start, one far above ``label_entropy`` later on is worse than
-    guessing. An entropy far below ln C is a batch of few classes: rare ones, few samples, or data sorted by class. Of a
-    binary cross-entropy every score is one choice between two, and ``unit_scores`` is the share of them in 0 to 1:
-    where it stays at 1, a sigmoid came before. Labels that the loss ignores are not counted. Costs one pass over the
-    labels, on the diagnosis schedule only.
+    ``labels`` is how many labels that were: samples, tokens or pixels. Their entropy is that of their source less about
+    (C − 1) / (2 · ``labels``), and at most ln ``labels``. A loss far above ln C at the first step is a bad start, one
+    far above ``label_entropy`` later on is worse than guessing. An entropy far below ln C is a batch of few classes:
+    rare ones, few samples, or data sorted by class. Of a binary cross-entropy every score is one choice between two,
+    and ``unit_scores`` is the share of them in 0 to 1: where it stays at 1, a sigmoid came before. Labels that the loss
+    ignores are not counted. Costs one pass over the labels, on the diagnosis schedule only.
     """
 
     name = "classes"
@@ -23,9 +24,11 @@ class Labels(Instrument):
 
     def read(self, decisions: Decisions) -> Readings:
         """Return what is known of the labels."""
-        shares = decisions.targets / decisions.targets.sum()
+        labels = decisions.targets.sum()
+        shares = decisions.targets / labels
         readings: dict[str, Reading | Provided] = {
             "classes": decisions.classes,
+            "labels": labels,
             "label_entropy": -torch.xlogy(shares, shares).sum(),
         }
         switches = [one.logits[:, 1] for one in decisions.each if one.given == "switches"]

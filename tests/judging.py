@@ -82,7 +82,7 @@ READINGS: dict[str, tuple[str, ...]] = {  # of each instrument, the one it is na
     "stale_gradient": ("stale_gradient",),
     "input_mean": ("input_mean", "input_std", "input_min", "input_max", "input_spread"),
     "input_fingerprint": ("input_fingerprint",),
-    "classes": ("classes", "label_entropy"),
+    "classes": ("classes", "labels", "label_entropy"),
     "probability_rows": ("probability_rows", "log_probability_rows"),
     "weight_std": ("weight_std",),
     "row_spread": ("row_spread",),
@@ -102,6 +102,7 @@ PROBES = (  # on the diagnosis schedule, and those above on every fifth step of 
         "stale_gradient",
         "input_fingerprint",
         "classes",
+        "labels",
         "label_entropy",
     ),
 )

@@ -110,7 +110,8 @@ def put_labels(found: Truth, index: int, parts: Sequence[Part]) -> None:
     logits = torch.cat([pair[0].detach() for pair in pairs])
     labels = torch.cat([pair[1].detach() for pair in pairs]).long().tolist()
     shares = [labels.count(label) / len(labels) for label in set(labels)]
-    found.put(index, classes=logits.shape[1], label_entropy=-sum(share * math.log(share) for share in shares))
+    found.put(index, classes=logits.shape[1], labels=len(labels))
+    found.put(index, label_entropy=-sum(share * math.log(share) for share in shares))
     found.scale["label_entropy", index] = 1.0  # 0 but for rounding where all labels are equal
     if (logits[:, 0] == 0).all() and logits.shape[1] == 2:  # choices between off and on, that need not sum to anything
         return

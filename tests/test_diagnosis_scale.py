@@ -126,10 +126,12 @@ class TestFirstLoss:
 
 class TestInitialWeights:
     @pytest.mark.parametrize(("std", "word"), [(1.0, "large"), (0.0007, "small")])
-    def test_odd_ones_are_told_where_nothing_is_learnt(self, judged, std, word):
+    def test_odd_ones_are_told_and_are_a_note_where_much_is_learnt(self, judged, std, word):
         weights = {"weight_std": lambda step: [std] * len(WEIGHTS)}
-        assert f"too {word}" in judged(steps=200, readings={**weights, **STUCK})["F6b"].title
-        assert "F6b" not in judged(steps=200, readings=weights)
+        found = judged(steps=200, readings={**weights, **STUCK})["F6b"]
+        assert f"too {word}" in found.title
+        assert found.severity == "warning"
+        assert judged(steps=200, readings=weights)["F6b"].severity == "info"
 
     @pytest.mark.parametrize("std", [0.01, 0.2])
     def test_usual_ones_are_left_alone(self, judged, std):

@@ -349,7 +349,8 @@ def test_a_generator_may_raise_the_loss_of_a_discriminator(train):
 
 def test_what_is_noted_of_a_loss(train, run_path):
     train(steps=6)
-    assert asked(run_path) == [{**MAXIMISED, "factor": 1.0}]
+    made = {"makers": {"cross_entropy": ["addmm"]}, "weighted": False}
+    assert asked(run_path) == [{**MAXIMISED, "factor": 1.0, **made}]
 
 
 def test_a_factor_that_goes_on_changing_is_noted_a_few_times(train, run_path):

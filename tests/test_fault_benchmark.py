@@ -16,6 +16,7 @@ from diagnosis.healthy import HEALTHY, tasks
 from diagnosis.programs import PROGRAMS
 from diagnosis.training import Training
 from diagnosis.trial import KINDS, Outcome, Said, Trial, perform
+from diagnosis.untold import WOULD_TELL
 
 EVERYWHERE = 3  # programs that a fault is done to, so that no rule learns one model
 
@@ -103,6 +104,9 @@ class TestDiagnosis:
             ("head-replaced-after-optimizer", 1, "regression"),
             ("model-made-anew-after-optimizer", 1, "regression"),
             ("sample-not-a-number", 1, "regression"),
+            ("adam-betas-swapped", 1, "regression"),
+            ("dropout-far-too-strong", 0.97, "regression"),
+            ("one-hidden-unit", 1, "regression"),
         ],
     )
     def test_a_fault_is_found_by_its_name(self, name, level, program):
@@ -160,15 +164,42 @@ class TestJudging:
         assert judged("usual", alarms=["F2"]).live_alarms == ["F2"]
 
 
+class TestTrials:
+    @pytest.mark.parametrize(
+        ("options", "faulty", "healthy"),
+        [
+            ([], 3 * 2, 6 * 2),
+            (["--seeds", "2"], 2 * 2, 4 * 2),
+            (["--healthy-seeds", "1"], 3 * 2, 2),
+            (["--strongest"], 3, 6 * 2),
+            (["--short"], 1, 1),
+        ],
+    )
+    def test_they_are_of_every_seed_and_level_that_is_asked_for(self, options, faulty, healthy):
+        chosen = ["--programs", "mlp", "--faults", "rectifiers-dead", "--healthy", "gradients-accumulated"]
+        found = Counter(trial.kind for trial in run.trials(run.arguments([*chosen, *options])))
+        assert found == {"rectifiers-dead": faulty, "gradients-accumulated": healthy}
+
+
 class TestReport:
+    def test_it_says_what_would_tell_of_a_fault_that_was_missed(self):
+        missed = judged("far-too-few-samples", score=0.2, said=[("R4", "info")])
+        page = report.page([missed], {"mlp": 0.05}, "the command", "A part of it.")
+        assert "| far-too-few-samples | 100.0% (1) | The loss falls as it should" in page
+        found = judged("sign-of-loss-wrong", said=[("F1", "error")])
+        assert "sign-of-loss-wrong" not in report.page([found], {"mlp": 0.05}, "", "").partition("Why, and")[2]
+
+    def test_reasons_are_of_faults_that_there_are(self):
+        assert WOULD_TELL.keys() <= FAULTS.keys()
+
     def test_misses_and_alarms_are_listed(self):
         runs = [
             judged("sign-of-loss-wrong", said=[("R1", "error")]),
             judged("sign-of-loss-wrong", "cnn", said=[("F1", "error")], told={"F1": 5}),
             judged("usual", said=[("F2", "warning")], alarms=["F2"]),
         ]
-        page = report.page(runs, {"mlp": 0.05, "cnn": 0.06}, "the command")
-        assert "the command" in page
+        page = report.page(runs, {"mlp": 0.05, "cnn": 0.06}, "the command", "A part of it.")
+        assert "Made by `the command`. A part of it." in page
         assert "| sign-of-loss-wrong | 2 | 2 | 100.0% (2) | 50.0% (1) | 50.0% (1) | 5 | F1 | R1 1 |" in page
         assert "| sign-of-loss-wrong | 1 | mlp | 1/1 | 0.01 | R1 |" in page
         assert "| usual | 1 | 1 | 100.0% (1) | 100.0% (1) | F2 mlp 1 |" in page

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         saved = {"limits": limits, "outcomes": [dataclasses.asdict(outcome) for outcome in outcomes]}
         options.json.write_text(json.dumps(saved, indent=1) + "\n", encoding="utf-8")
     if options.write:
-        options.write.write_text(report.page(runs, limits, options.command), encoding="utf-8")
+        options.write.write_text(report.page(runs, limits, options.command, part(options)), encoding="utf-8")
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -56,7 +56,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--healthy", nargs="*", choices=HEALTHY, default=list(HEALTHY), metavar="KIND", help=", ".join(HEALTHY))
     add("--programs", nargs="+", choices=PROGRAMS, help="by default all")
     add("--half", choices=report.HALVES, help="only its programs")
-    add("--seeds", type=int, default=3, metavar="N", help="of faults; healthy kinds have twice as many (default 3)")
+    add("--seeds", type=int, default=3, metavar="N", help="of faults (default 3)")
+    add("--healthy-seeds", type=int, metavar="N", help="of healthy kinds (by default twice as many)")
+    add("--strongest", action="store_true", help="only the strongest level of each fault")
     add("--short", action="store_true", help="one seed, and the strongest level of each kind")
     add("--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes, by default one for each core")
     add("--keep", type=Path, metavar="FOLDER", help="keep run files there, and diagnose those that are there again")
@@ -64,6 +66,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--write", type=Path, metavar="FILE", help="write the page")
     options = parser.parse_args(argv)
     options.programs = options.programs or list(PROGRAMS)
+    if options.healthy_seeds is None:
+        options.healthy_seeds = 2 * options.seeds
     if options.half:
         options.programs = [name for name in options.programs if PROGRAMS[name].half == options.half]
     if options.keep:
@@ -72,12 +76,21 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+def part(options: argparse.Namespace) -> str:
+    """Return in words which part of the whole is run."""
+    if options.short:
+        return "Every kind was run at its strongest level only, from one seed."
+    levels = "at their strongest level only" if options.strongest else "at all levels"
+    return f"Faults were run {levels} from {options.seeds} seeds, healthy kinds from {options.healthy_seeds}."
+
+
 def trials(options: argparse.Namespace) -> Iterator[Trial]:
     """Yield what is to be run."""
     for name in (*options.faults, *options.healthy):
         kind = KINDS[name]
-        seeds = 1 if options.short else options.seeds * (2 if kind.healthy else 1)
-        for level in kind.levels[-1:] if options.short else kind.levels:
+        seeds = 1 if options.short else options.healthy_seeds if kind.healthy else options.seeds
+        strongest = options.short or (options.strongest and not kind.healthy)
+        for level in kind.levels[-1:] if strongest else kind.levels:
             for program in kind.programs:
                 if program in options.programs:
                     yield from (Trial(name, level, program, seed) for seed in range(seeds))

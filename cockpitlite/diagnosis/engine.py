@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from cockpitlite.diagnosis import (
+    architecture,
     balance,
     blow_up,
     data,
@@ -20,6 +21,8 @@ from cockpitlite.diagnosis import (
     edge,
     frozen,
     gradients,
+    guess,
+    hyperparameters,
     mode,
     nonfinite,
     outputs,
@@ -49,6 +52,8 @@ THEMES: tuple[ModuleType, ...] = (
     gradients,
     outputs,
     targets,
+    hyperparameters,
+    architecture,
     scale,
     units,
     decay,
@@ -60,6 +65,7 @@ THEMES: tuple[ModuleType, ...] = (
     resumption,
     blow_up,
     step_length,
+    guess,
     balance,
     plateau,
     spikes,
@@ -154,13 +160,17 @@ def _silences(rule: Rule, finding: Finding, other: Rule) -> bool:
 
 
 def _ordered(found: list[tuple[Rule, Finding]]) -> list[Finding]:
-    """Put errors before warnings before notes, a blow-up before what it led to, verdicts before structural notes."""
+    """Put errors before warnings before notes, a blow-up before what it led to, verdicts before structural notes.
+
+    Gradients that vanish come before tensors that stand still by them: steps below the numbers' precision are lost.
+    """
     causes = [f.since for rule, f in found if rule.code in _BLOWS_UP and (f.severity == "error" or rule.code == "R1")]
     blown = min(causes, default=math.inf)
+    vanished = any(rule.code == "F4a" for rule, _ in found)
 
     def place(entry: tuple[Rule, Finding]) -> tuple[int, bool, bool, int]:
         rule, finding = entry
-        follows = rule.code in _LED_TO and blown < finding.since
+        follows = (rule.code in _LED_TO and blown < finding.since) or (rule.code == "F9a" and vanished)
         note_on_structure = rule.fault and finding.severity == "info"
         return _SEVERITIES.index(finding.severity), follows, note_on_structure, RULES.index(rule)
 

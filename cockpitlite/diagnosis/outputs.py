@@ -13,6 +13,7 @@ from cockpitlite.diagnosis.finding import Evidence, Finding, Severity
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import rule
 from cockpitlite.diagnosis.words import number
+from cockpitlite.store import Values
 
 
 def _nearly_always(readings: Readings, reading: str, least: int = 1) -> Evidence | None:
@@ -77,7 +78,8 @@ def no_log_probabilities_into_nll(readings: Readings) -> Finding | None:
     """What enters nll_loss are no log-probabilities, so it is no likelihood: its value can fall without end.
 
     Nearly all rows do not have exponentials that sum to 1, in each of the last measured steps, three at most. They are
-    probabilities without the logarithm, or scores that have passed through no log_softmax.
+    probabilities without the logarithm, or scores that have passed through no log_softmax. An error where the loss has
+    blown up.
     """
     seen = _nearly_always(readings, "unnormalized_rows")
     if seen is None:
@@ -85,7 +87,7 @@ def no_log_probabilities_into_nll(readings: Readings) -> Finding | None:
     plain = readings.has("probability_rows") and bool(np.all(readings.recent("probability_rows", 1)[1] >= t.NEARLY_ALL))
     return Finding(
         code="F8c",
-        severity="warning",
+        severity="error" if readings.derived(blown) else "warning",
         confidence=0.99,
         title=f"{'Probabilities' if plain else 'Scores'} enter nll_loss, which takes log-probabilities",
         explanation=(
@@ -127,6 +129,57 @@ def probabilities_into_logits_loss(readings: Readings) -> Finding | None:
     )
 
 
+@rule("F8f", silenced_by=("F8a",), fault=True)
+def bounded_scores(readings: Readings) -> Finding | None:
+    """The scores that enter cross-entropy come right out of a sigmoid, a tanh or a rectifier, which bound them.
+
+    Its softmax tells classes apart by the differences of their scores. Those of a sigmoid differ by 1 at most, those of
+    a tanh by 2, so the loss cannot come near 0; a rectifier gives no gradient to scores below 0. A warning for a
+    sigmoid, and for the others where the loss has blown up or hardly fallen; else a note.
+    """
+    since, name = _made_by(readings, "cross_entropy", _BOUNDS)
+    if not name:
+        return None
+    sure = name == "sigmoid" or readings.derived(suffers)
+    return Finding(
+        code="F8f",
+        severity="warning" if sure else "info",
+        confidence=0.95 if sure else 0.6,
+        title=f"The scores that enter the cross-entropy come out of a {name}",
+        explanation=_bounded(name, _classes(readings)),
+        suggestion="Give the loss what comes before it: the last linear layer's outputs, as they are.",
+        since=since,
+    )
+
+
+@rule("F8g", needs=("target_std", "target_mean"), fault=True)
+def squared_error_of_classes(readings: Readings) -> Finding | None:
+    """Classes are learnt by the squared error of their probabilities, whose gradient vanishes where the model is wrong.
+
+    The loss is `mse_loss` of the output of a softmax, and the targets are 0 and 1, one 1 in each row, by their mean and
+    deviation. A note, since it is a proper score and may be meant; a warning where the loss has hardly fallen.
+    """
+    since, name = _made_by(readings, "mse_loss", ("softmax",))
+    steps, means = readings.recent("target_mean", t.ROWS, t.ROWS)
+    _, stds = readings.recent("target_std", t.ROWS, t.ROWS)
+    if not name or not _one_of_each_row(means, stds):
+        return None
+    hurts = readings.derived(suffers)
+    return Finding(
+        code="F8g",
+        severity="warning" if hurts else "info",
+        confidence=0.8 if hurts else 0.6,
+        title="Classes are learnt by the squared error of their probabilities",
+        explanation=(
+            "The output of a softmax is compared with 0 and 1. Where the model is sure of a wrong class the softmax is "
+            "flat, and the gradient is nearly 0: cross-entropy has the largest one there."
+        ),
+        evidence=(Evidence.of("target_mean", steps, means), Evidence.of("target_std", steps, stds)),
+        suggestion="Use F.cross_entropy on what comes before the softmax, with the labels as whole numbers.",
+        since=since,
+    )
+
+
 @rule("F15", needs=("loss", "batch_size"), silenced_by=("F8a",), fault=True)
 def summed_loss(readings: Readings) -> Finding | None:
     """The loss is a sum over the batch and not a mean, so the learning rate means something else for each batch size.
@@ -160,6 +213,36 @@ def summed_loss(readings: Readings) -> Finding | None:
         ),
         since=begin.step,
     )
+
+
+_BOUNDS = ("sigmoid", "tanh", "relu")
+
+
+def _made_by(readings: Readings, loss: str, makers: tuple[str, ...]) -> tuple[int, str]:
+    """Return since when one of these functions gives a loss function its predictions, and which; empty for none."""
+    events = readings.events("loss_functions")
+    if not events or "makers" not in events[-1].data:
+        raise Unjudged("the run does not say what gives the loss its predictions")
+    found = [name for name in events[-1].data["makers"].get(loss, []) if name in makers]
+    return events[0].step, found[0] if found else ""
+
+
+def _bounded(name: str, classes: int) -> str:
+    if name == "relu":
+        return (
+            "A rectifier gives no gradient where its input is below 0: a class whose score is 0 is not taught that it "
+            "should be higher, and none can be scored below 0."
+        )
+    spread = 1 if name == "sigmoid" else 2
+    floor = f"ln(1 + {classes - 1} / e{'' if spread == 1 else '²'}) = " if classes else ""
+    least = number(math.log1p((classes - 1) * math.exp(-spread))) if classes else "a value well above 0"
+    return f"They differ by {spread} at most, so the loss cannot fall below {floor}{least}, however sure the model is."
+
+
+def _one_of_each_row(means: Values, stds: Values) -> bool:
+    """Whether targets are 0 and 1 (then their variance is mean · (1 − mean)) with the same share of 1 in each batch."""
+    binary = np.allclose(stds**2, means * (1 - means), rtol=1e-3) and bool(np.all(means > 0))
+    return binary and bool(np.ptp(means) < 1e-6) and abs(1 / means[0] - round(1 / means[0])) < 1e-3
 
 
 def _is_summed(readings: Readings, begin: Start, count: float) -> bool:

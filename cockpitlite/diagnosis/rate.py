@@ -94,7 +94,7 @@ def weight_decay(readings: Readings) -> float | None:
 
 def decoupled(readings: Readings) -> bool:
     """Whether the optimizer decays the weights beside the gradient step and not through the gradient."""
-    return str(_optimizer(readings).get("class")) in ("AdamW", "Lion", "SGDW")
+    return optimizer_class(readings) in ("AdamW", "Lion", "SGDW")
 
 
 def _recorded(readings: Readings) -> tuple[Steps, Values]:
@@ -128,6 +128,11 @@ def _jumps(steps: Steps, values: Values) -> list[int]:
     before = np.concatenate([[0.0], change[:-1]])[: len(change)]
     jumped = (change > math.log(t.JUMP)) & (change > t.ABRUPT * before) & (values[1:] > 0)
     return [int(step) for step in steps[1:][jumped]]
+
+
+def optimizer_class(readings: Readings) -> str:
+    """Return the name of the optimizer's class, empty where the run does not tell."""
+    return str(_optimizer(readings).get("class") or "")
 
 
 def settings(readings: Readings) -> list[dict[str, Any]]:

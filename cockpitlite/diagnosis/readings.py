@@ -29,6 +29,7 @@ _INSTRUMENTS = {
     "target_mean": "input_mean",
     "target_std": "input_mean",
     "label_entropy": "classes",
+    "labels": "classes",
     "unit_scores": "classes",
     "log_probability_rows": "probability_rows",
     "unnormalized_rows": "probability_rows",

@@ -119,7 +119,7 @@ def bad_start(readings: Readings) -> Finding | None:
     that is sure and wrong: too large initial weights, as a rule. A warning until the loss is down to half of ln C. A
     first loss below ln C is a pretrained model's and is left alone, as is a run that was resumed. The standard
     deviation of the initial weights, times the fourth root of the layer's parameter count, is 0.2 to 2 for the usual
-    initialisations; above 4 or below 0.05 in the middle of all matrices is told where training suffers.
+    initialisations; above 4 or below 0.05 in the middle of all matrices is told, as a warning where training suffers.
     """
     if not readings.has("classes") and not readings.has("weight_std"):
         readings.require("classes")
@@ -202,7 +202,7 @@ def _overcome(readings: Readings, first: FirstLoss) -> bool:
 
 
 def _odd_weights(readings: Readings) -> Finding | None:
-    if readings.events("resume") or not readings.derived(suffers):
+    if readings.events("resume"):
         return None
     steps, layers, stds = readings.first_layers("weight_std", 1)
     if not len(steps) or steps[0] > 0:
@@ -217,13 +217,13 @@ def _odd_weights(readings: Readings) -> Finding | None:
     typical = float(np.median(list(gains.values())))
     if t.NARROW_WEIGHTS <= typical <= t.WIDE_WEIGHTS:
         return None
-    large = typical > t.WIDE_WEIGHTS
+    large, hurts = typical > t.WIDE_WEIGHTS, readings.derived(suffers)
     worst = (max if large else min)(gains, key=lambda name: gains[name])
     std = float(stds[0, layers.index(worst)])
     return Finding(
         code="F6b",
-        severity="warning",
-        confidence=0.7,
+        severity="error" if large and readings.derived(blown) else "warning" if hurts else "info",
+        confidence=0.7 if hurts else 0.5,
         title=f"The initial weights are too {'large' if large else 'small'}",
         explanation=(
             f"The standard deviation of the weights times the fourth root of the layer's parameter count is "

@@ -191,6 +191,15 @@ NEARLY_ALL = Threshold(0.99, f"{CHOSEN}: share of the rows that enter cross-entr
 SUMMED = Threshold(0.7, f"{CHOSEN}: loss over batch size · mean cross-entropy, and at most its inverse")
 SUM_BATCH = 4  # samples from which a sum is told from a mean (chosen)
 
+# What a model that looks at no input gets.
+LABELS_PER_CLASS = 4  # labels of a batch for each class, from which their entropy is known to an eighth of a nat
+OTHER_TERMS = Threshold(1.5, f"{CHOSEN}: first loss over that of guessing, above which more than predictions costs")
+
+# Settings and shapes that no training needs.
+LASTING_MOMENTUM = Threshold(0.995, f"{CHOSEN}: the largest in wide use is 0.99")
+STRONG_DROPOUT = Threshold(0.9, f"{CHOSEN}: the largest in wide use is 0.8")
+FEW_NORMED = 4  # values, whose standard deviation is off by 1 / √(2 · (4 − 1)) = 41 % and the variance by 82 %
+
 # Gradients on their way to the optimizer.
 STALE = Threshold(0.01, f"{CHOSEN}: what was left in the gradients over what was added; cleared ones have 0")
 CLIPPED = Threshold(0.3, f"{CHOSEN}: median of gradient norm after over before clipping")

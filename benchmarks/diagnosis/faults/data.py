@@ -62,7 +62,7 @@ def targets_not_normalised(training: Training, level: float) -> None:
     training.targets, training.valid_targets = training.targets * level, training.valid_targets * level
 
 
-@fault("F2", programs=ALL, levels=(0.5, 1))
+@fault("F2b", "F2", programs=ALL, levels=(0.5, 1))
 def labels_shuffled(training: Training, level: float) -> None:
     """A share of the targets belongs to other samples."""
     mixed = torch.randperm(len(training.targets))[: int(level * len(training.targets))]
@@ -72,7 +72,7 @@ def labels_shuffled(training: Training, level: float) -> None:
         training.targets[mixed] = training.targets[mixed][:, torch.randperm(training.targets.shape[1])]
 
 
-@fault("F2", programs=ALL)
+@fault("F2b", "F2", programs=ALL)
 def labels_of_the_sample_before(training: Training, level: float) -> None:
     """Inputs and targets are out of step by one sample."""
     training.targets = training.targets.roll(1, dims=0)

@@ -21,13 +21,13 @@ def softmax_before_cross_entropy(training: Training, level: float) -> None:
     surgery.after_head(training.model, nn.Softmax(dim=-1))
 
 
-@fault("F8a", programs=CLASSES)
+@fault("F8f", "F8a", programs=CLASSES)
 def sigmoid_before_cross_entropy(training: Training, level: float) -> None:
     """The model ends in a sigmoid, and cross-entropy takes a softmax of that."""
     surgery.after_head(training.model, nn.Sigmoid())
 
 
-@fault("F8a", "F8c", "F3", programs=CLASSES)
+@fault("F8f", "F8a", "F8c", "F3", programs=CLASSES)
 def rectifier_before_cross_entropy(training: Training, level: float) -> None:
     """The model's outputs pass a rectifier before cross-entropy."""
     surgery.after_head(training.model, nn.ReLU())
@@ -55,7 +55,7 @@ def sigmoid_before_bce_with_logits(training: Training, level: float) -> None:
     )
 
 
-@fault(*WRONG_INPUT, programs=CLASSES)
+@fault("F8g", *WRONG_INPUT, programs=CLASSES)
 def squared_error_of_classes(training: Training, level: float) -> None:
     """Classes are learnt by the squared error of their probabilities."""
     surgery.after_head(training.model, nn.Softmax(dim=-1))

@@ -71,7 +71,7 @@ def first_weights_too_small(training: Training, level: float) -> None:
     surgery.scale(training.model, level)
 
 
-@fault("R5", programs=("mlp", "cnn", "transformer", "autoencoder"), levels=(2,))
+@fault("F24", "R5", programs=("mlp", "cnn", "transformer", "autoencoder"), levels=(2,))
 def batch_norm_with_tiny_batches(training: Training, level: float) -> None:
     """Batch normalisation with batches of two samples."""
     width = surgery.width(training.model)
@@ -81,14 +81,14 @@ def batch_norm_with_tiny_batches(training: Training, level: float) -> None:
     training.batch = int(level)
 
 
-@fault("R6", programs=ALL)
+@fault("F23", "R6", programs=ALL)
 def one_hidden_unit(training: Training, level: float) -> None:
     """The model is far too small: a single number passes from the body to the head."""
     width = surgery.width(training.model)
     surgery.before_head(training.model, nn.Linear(width, 1), nn.ReLU(), nn.Linear(1, width))
 
 
-@fault("R6", programs=ALL, levels=(0.9, 0.97))
+@fault("F22", "R6", programs=ALL, levels=(0.9, 0.97))
 def dropout_far_too_strong(training: Training, level: float) -> None:
     """Nearly all of what enters the head is dropped."""
     surgery.before_head(training.model, nn.Dropout(level))

@@ -50,7 +50,7 @@ def schedule_never_stepped(training: Training, level: float) -> None:
     training.make_optimizer = made
 
 
-@fault(*TOO_LARGE, "R2b", "R8", programs=ALL)
+@fault("F20b", *TOO_LARGE, "R2b", "R8", programs=ALL)
 def momentum_of_0999(training: Training, level: float) -> None:
     """SGD has a momentum of 0.999, so steps add up to a thousand times the learning rate."""
     training.make_optimizer = functools.partial(torch.optim.SGD, momentum=0.999)
@@ -65,7 +65,7 @@ def adam_epsilon_of_1(training: Training, level: float) -> None:
     training.rate = ADAM_RATES[training.program.name]
 
 
-@fault(*TOO_LARGE, "R2b", "R8", programs=ALL)
+@fault("F20", *TOO_LARGE, "R2b", "R8", programs=ALL)
 def adam_betas_swapped(training: Training, level: float) -> None:
     """Adam's two betas are exchanged: (0.999, 0.9)."""
     training.make_optimizer = functools.partial(torch.optim.Adam, betas=(0.999, 0.9))

@@ -1,0 +1,26 @@
+"""Why the readings do not tell of some faults, and which measurement would."""
+
+WOULD_TELL: dict[str, str] = {
+    "far-too-few-samples": (
+        "The loss falls as it should; only held-out samples show the fault. The loss on them, marked as such in the "
+        "run file, would tell: it rises while that of the batches falls."
+    ),
+    "labels-shuffled": (
+        "Few samples are learnt by heart whatever their labels are, so the loss falls below that of guessing, and with "
+        "several outputs the variance over all of them is more than guessing each one's mean costs. The loss on "
+        "held-out samples would tell, and the variance of each output's targets."
+    ),
+    "rate-too-large": (
+        "The loss of the batches falls fast and far, and what is lost shows on held-out samples; a factor of 2 to 3 is "
+        "beyond what step lengths resolve. The loss on held-out samples, or a second run, would tell."
+    ),
+    "stem-and-body-far-too-fast": (
+        "The head is at rest beside it, and units die in a few steps without a blow-up. Step over weight norm of each "
+        "layer in the very first steps would tell; the balance of the layers is looked at after 50."
+    ),
+    "weight-decay-far-too-strong": (
+        "The first batch happened to cost far more than the others, so the loss seems to have fallen. The first loss "
+        "over many samples would tell."
+    ),
+}
+WOULD_TELL["labels-of-the-sample-before"] = WOULD_TELL["labels-shuffled"]
