@@ -40,7 +40,7 @@ def page(news: News) -> list[Component]:
             "floatingFiltersHeight": 36,
         },
         className="runs-table",
-        style={"height": "min(56vh, 560px)"},
+        style={"height": f"min(56vh, {120 + 34 * max(4, len(news.added) + 2)}px)"},  # it scrolls where runs come
     )
     return [
         dcc.Store(id=part("told"), data={"stand": news.stand, "fields": _fields(columns)}),
