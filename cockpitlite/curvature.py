@@ -237,15 +237,15 @@ class Search:
     def towards(self, sign: int, products: int, starts: Tensor) -> None:
         """Take products towards the largest eigenvalue (``sign`` 1) or the smallest (−1), with ``starts`` to begin.
 
-        The further ones are taken in turn of what is left of the best vector's image, its residual, and of that of the
-        second best: a direction that gets steeper than the best is not seen from there.
+        The further ones are taken of what is left of the best vector's image, its residual; the second of them of that
+        of the second best: a direction that gets steeper than the best is not seen from there.
         """
         begun = self.size + len(starts)
         for place, random in self._places(products):
             if place < begun:
                 self._take(starts[place - begun], random)
             else:
-                rank = (place - begun) % 2 if place > 1 else 0
+                rank = 1 if place == begun + 1 else 0
                 best = _leading(sign * self._projected[:place, :place], rank).to(self._images)
                 self._take(best @ self._images[:place], random)
 

@@ -175,7 +175,11 @@ def _ask(client, outputs, path):
         "output": f"..{'...'.join(f'{name}.{prop}' for name, prop in outputs.items())}..",
         "outputs": [{"id": name, "property": prop} for name, prop in outputs.items()],
         "inputs": [{"id": name, "property": prop, "value": value} for name, prop, value in inputs],
-        "state": [{"id": "judged", "property": "data", "value": None}] if judging else [],
+        "state": [
+            {"id": "judged", "property": "data", "value": None}
+            if judging
+            else {"id": "view", "property": "data", "value": {"page": "overview"}}
+        ],
         "changedPropIds": ["picker.value"],
     }
     answer = client.post("/_dash-update-component", json=body)
