@@ -367,7 +367,7 @@ class Capture:
     the capture ``keeps_values``. ``unused`` counts backwards that no step followed, ``skipped`` those of them whose
     loss a GradScaler had scaled: it skips the step where a gradient is not finite. ``since_step`` counts those since
     the last step, used or not, and ``on_waiting`` is called at each fiftieth. Where nothing is wished for, backwards
-    are only ``heard``.
+    are only ``heard``. ``called`` tells whether the model has been, for the step to come.
     """
 
     def __init__(
@@ -398,7 +398,7 @@ class Capture:
         self.forwards: list[Forward] = []
         self.backwards: list[Backward] = []
         self.heard: list[Heard] = []
-        self.complete = False
+        self.complete = self.called = False
         self._probes = self.parameters[:: -(-len(self.parameters) // MOST_PROBES)]
         self._reset(Wish())
         self._marks: list[tuple[int, int] | None] = self._gradient_marks()
@@ -469,7 +469,7 @@ class Capture:
     def entered(self, closure: bool) -> None:
         """The optimizer's step has begun; with a closure, forward and backward happen inside of it."""
         self._closure, self.evaluated_again = closure, False
-        self.complete = not closure
+        self.complete, self.called = not closure, False
         if closure:
             self._forget()
 
@@ -492,6 +492,7 @@ class Capture:
         if self.busy or self.complete or not torch.is_grad_enabled():
             return
         self._thread = threading.get_ident()
+        self.called = not self._closure
         if self.wish.calls or self.wish.forwards:
             self._entered_root(root, args, kwargs)
 

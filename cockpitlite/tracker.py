@@ -247,7 +247,8 @@ class Tracker:
         if self.paused:
             self.paused = False
             self.recorder.event(self.step, "unpause", {})
-            self._plan = _UNTRACKED if self.capture.heard else self._next_plan(_UNTRACKED)  # else it is half over
+            begun = self.capture.called or self.capture.heard  # what came before was not kept
+            self._plan = _UNTRACKED if begun else self._next_plan(_UNTRACKED)
 
     # --- planning ---
 
