@@ -150,7 +150,7 @@ class Tracker:
         self.after_step: Callable[[int], None] = lambda step: None
         self.reasons: dict[str, str] = {}
         self._programs: dict[Plan, Program] = {}
-        self._alarm = self._broken = self._waited = False
+        self._alarm = self._broken = self._waited = self._resumed = False
         self._quiet = 0
         self._line: Line | None = None
         self._snapshot: _Snapshot | None = None
@@ -247,8 +247,8 @@ class Tracker:
         if self.paused:
             self.paused = False
             self.recorder.event(self.step, "unpause", {})
-            begun = self.capture.called or self.capture.heard  # what came before was not kept
-            self._plan = _UNTRACKED if begun else self._next_plan(_UNTRACKED)
+            self._plan = _UNTRACKED if self.capture.heard else self._next_plan(_UNTRACKED)  # else it is half over
+            self._resumed = True
 
     # --- planning ---
 
@@ -351,12 +351,13 @@ class Tracker:
     def _measure(self, plan: Plan) -> None:
         if self._skips is not None:
             self.recorder.skipped_where(self.step, self._skips)
-        if not plan.tracked or self._snapshot is None:
+        snapshot, self._snapshot = self._snapshot, None
+        half, self._resumed = self._resumed and self._came_late(), False
+        if not plan.tracked or snapshot is None or half:
             self._hand_on_loss()
             return
         self._heed_verdicts()
-        step = self._seen_step(self._snapshot)
-        self._snapshot = None
+        step = self._seen_step(snapshot)
         if plan.diagnosis or step.missing != self._missing:
             self._note_structure(step)
         self._note_settings(step)
@@ -376,6 +377,12 @@ class Tracker:
             self.capture.busy = False
         self._remark(step)
         self.recorder.block(block)
+
+    def _came_late(self) -> bool:
+        """Whether watching was resumed between a forward and its backward."""
+        wish, backwards = self.capture.wish, self.capture.backwards
+        seen = self.watched.hooked is not None and (wish.calls or wish.forwards)
+        return seen and not any(backward.forwards for backward in backwards)
 
     def _hand_on_loss(self) -> None:
         """Record the loss of a step of which nothing else is measured."""
