@@ -44,6 +44,7 @@ TRAINING = CAPTURE | {
     "plan",
     "recorder",
     "describe",
+    "notes",
     "tracker",
     "attach",
     "demo",
@@ -81,6 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": {"records", "statistics", "instrument"},
     "recorder": {"panel", "store", "instrument"},  # of the last only what a reading is
     "describe": set(),
+    "notes": {"graph", "loss_functions", "statistics", "schedule", "recorder"},
     "tracker": TRAINING - {"tracker", "attach", "demo"} | SHARED,
     "attach": {"tracker", "weakly", "schedule", "instrument", "instruments", "recorder", "describe"} | SHARED,
     # The viewing half: the run file is all it knows of training.
