@@ -150,7 +150,7 @@ def random_signs(like: Sequence[Tensor], generator: torch.Generator) -> Vectors:
 @functools.cache
 def _signs_of_bytes(device: torch.device) -> Tensor:
     """Return the eight signs that the bits of each byte stand for, ``[byte, bit]``."""
-    bits = torch.arange(256)[:, None] >> torch.arange(7, -1, -1) & 1
+    bits = torch.arange(256, device="cpu")[:, None] >> torch.arange(7, -1, -1, device="cpu") & 1
     return (2.0 * bits - 1).to(device, non_blocking=True)
 
 
@@ -228,6 +228,11 @@ class Search:
         self.size = 0
         self._basis = self._images = self._like.new_empty(0, self.dimension)  # [product, D]
         self._projected = self._like.new_empty(0, 0)
+
+    def can_start_from(self, vectors: Tensor) -> bool:
+        """Whether vectors that were found before are of the same kind as those that are looked for."""
+        like = self._basis
+        return vectors.shape[1:] == like.shape[1:] and (vectors.dtype, vectors.device) == (like.dtype, like.device)
 
     def anywhere(self, products: int) -> None:
         """Take products by Lanczos' method from a random vector on: they approach both ends of the spectrum."""

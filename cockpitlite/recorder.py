@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 import warnings
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +28,7 @@ COMMIT_SECONDS = 0.4  # so that a killed process loses less than a second
 MOST_TOGETHER = 64  # steps that are not tracked, whose losses are sent together
 ALIVE_SECONDS = 2.0  # from one sign of life to the next where nothing happens
 MOST_WAITING = 2**28  # bytes on their way to the file: what comes when there are more is left out, and said to be
+ITEM_BYTES = 512  # what anything else than a block takes on its way, about
 PATIENCE = 10.0  # seconds without any progress after which a file is taken for stuck
 
 
@@ -83,7 +84,7 @@ class _Buffers:
         """Return a buffer of at least as many numbers."""
         size = max(256, 1 << (like.numel() - 1).bit_length())
         free = self._free[size]
-        return free.pop() if free else torch.empty(size, dtype=like.dtype, pin_memory=True)
+        return free.pop() if free else torch.empty(size, dtype=like.dtype, device="cpu", pin_memory=True)
 
     def give_back(self, buffer: Tensor) -> None:
         """Take a buffer back whose numbers have been used; any thread may."""
@@ -140,12 +141,12 @@ class Recorder:
     """Takes blocks, events and panels from the training thread and writes them from a thread of its own.
 
     The training thread never waits for the file. Where that is slow, or held by another process, blocks wait in memory;
-    when more than MOST_WAITING bytes do, blocks are left out until half of it has been written, with a warning at the
-    first and an event ``dropped`` that tells how many blocks, from which step to which. Where the file cannot be
-    written at all, ``failure`` says why, and what comes later is left out.
+    when more than MOST_WAITING bytes do, blocks and readings are left out until half of it has been written, with a
+    warning at the first and an event ``dropped`` that tells how many, from which step to which. Where the file cannot
+    be written at all, ``failure`` says why, and what comes later is left out.
 
-    A process forked off has no thread to write, and records nothing. ``seconds`` is the processor time that the thread
-    has taken.
+    A process forked off has no thread to write, and records nothing: it is not ``working``. ``seconds`` is the
+    processor time that the thread has taken.
     """
 
     def __init__(self, writer: RunWriter) -> None:
@@ -157,12 +158,13 @@ class Recorder:
         self.path = writer.path
         self._writer = writer
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._taken = 0  # bytes, counted by the training thread
+        self._taken = 0  # bytes, counted where they are put
+        self._counting = threading.Lock()
         self._written = self._handled = 0  # bytes and all things, counted by the thread that writes
-        self._left_out: list[int] = []  # the steps of the blocks that were
+        self._left_out: list[int] = []  # from which step and to which, of all that was
         self._told_left_out = self._told_failure = False
         self._buffers = _Buffers()
-        self._losses: list[tuple[int, Tensor | float]] = []
+        self._losses: deque[tuple[int, Tensor | float]] = deque()  # both threads take from it
         self._skips: list[tuple[int, Tensor]] = []
         self._skipped, self._last_skipped = 0, -1  # how many steps were, and the last; known to the thread that writes
         self._shipped = time.monotonic()
@@ -185,26 +187,46 @@ class Recorder:
         if len(self._skips) > MOST_TOGETHER:
             self.block(Block(step))
 
+    @property
+    def working(self) -> bool:
+        """Whether anything can still be recorded."""
+        return self.failure is None and self._thread.is_alive()
+
     def block(self, block: Block) -> None:
         """Take what a step has left, with the losses that came before it."""
-        if self._losses:
-            block.readings = [("loss", step, loss) for step, loss in self._losses] + block.readings
-            self._losses = []
+        block.readings = [*self._pending_losses(), *block.readings]
         block.skips, self._skips = self._skips, []
         self._shipped = time.monotonic()
-        if self.failure is not None or not self._thread.is_alive():
+        if not self.working:
             return
-        waiting = self._taken - self._written
-        if waiting > MOST_WAITING or (self._left_out and waiting > MOST_WAITING / 2):
-            self._leave_out(block)
+        if self._is_full():
+            self._leave_out(min([block.step, *(step for _, step, _ in block.readings)]), block.step)
             return
         self._tell_left_out()
-        shipment = _shipped(block, self._buffers)
-        self._taken += shipment.bytes
-        self._queue.put(shipment)
+        self._put(_shipped(block, self._buffers))
 
-    def _leave_out(self, block: Block) -> None:
-        self._left_out += [min([block.step, *(step for _, step, _ in block.readings)]), block.step]
+    def _pending_losses(self) -> list[tuple[str, int, Reading]]:
+        """Take the losses that wait to be sent together."""
+        pending: list[tuple[str, int, Reading]] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                step, loss = self._losses.popleft()
+                pending.append(("loss", step, loss))
+        return pending
+
+    def _put(self, item: Any) -> None:
+        """Send something to the thread that writes."""
+        if self._thread.is_alive():
+            with self._counting:
+                self._taken += _bytes(item)
+            self._queue.put(item)
+
+    def _is_full(self) -> bool:
+        waiting = self._taken - self._written
+        return waiting > MOST_WAITING or (bool(self._left_out) and waiting > MOST_WAITING / 2)
+
+    def _leave_out(self, first: int, last: int) -> None:
+        self._left_out += [first, last]
         if not self._told_left_out:
             self._told_left_out = True
             warnings.warn(
@@ -221,23 +243,27 @@ class Recorder:
 
     def event(self, step: int, kind: str, data: Mapping[str, Any]) -> None:
         """Take an event."""
-        self._queue.put(("event", step, kind, data, time.time()))
+        self._put(("event", step, kind, data, time.time()))
 
     def meta(self, **entries: Any) -> None:
         """Take entries of the run's description."""
-        self._queue.put(("meta", entries))
+        self._put(("meta", entries))
 
     def panel(self, panel: Panel) -> None:
         """Take how a reading is drawn."""
-        self._queue.put(("panel", panel))
+        self._put(("panel", panel))
 
     def reading(self, step: int, name: str, value: float) -> None:
         """Take one number that is known on the host."""
-        self._queue.put(("reading", name, step, value))
+        if self._is_full():
+            self._leave_out(step, step)
+        else:
+            self._tell_left_out()
+            self._put(("reading", name, step, value))
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Call something in the writer thread when all that was taken so far can be read."""
-        self._queue.put(_Notice(call))
+        self._put(_Notice(call))
 
     def flush(self) -> bool:
         """Wait until everything taken so far is in the file; False where nothing moves for PATIENCE seconds."""
@@ -294,6 +320,7 @@ class Recorder:
                 item = self._queue.get(timeout=COMMIT_SECONDS)
             except queue.Empty:
                 item = ()
+                changed = self._write_resting_losses() or changed
             if item is None:
                 self._attempt(self._writer.close)
                 if self.failure is not None:
@@ -304,8 +331,8 @@ class Recorder:
                 self._after_commit.append(item.call)
             elif item:
                 self._attempt(self._write, item)
-                self._release(item)
                 changed = True
+            self._release(item)
             silent = time.monotonic() - last
             if silent > (COMMIT_SECONDS if changed else ALIVE_SECONDS) or (self._after_commit and self._queue.empty()):
                 self._attempt(self._writer.commit)
@@ -315,11 +342,27 @@ class Recorder:
             self.seconds = time.thread_time()
 
     def _release(self, item: Any) -> None:
-        """Let go of what a block has taken of the memory."""
-        if isinstance(item, _Shipment):
-            self._written += item.bytes
-            if isinstance(item.buffer, Tensor):
-                self._buffers.give_back(item.buffer)
+        """Let go of what something has taken of the memory."""
+        self._written += _bytes(item) if item else 0
+        if isinstance(item, _Shipment) and isinstance(item.buffer, Tensor):
+            self._buffers.give_back(item.buffer)
+
+    def _write_resting_losses(self) -> bool:
+        """Write the losses that wait for others while the training rests, as in a validation; tell if there were any.
+
+        Those of a device wait for the training thread, which alone may ask it for anything; of those there are no more
+        than of COMMIT_SECONDS / 2.
+        """
+        try:
+            _, first = self._losses[0]
+        except IndexError:
+            return False
+        if self._skips or isinstance(first, Tensor):
+            return False
+        pending = self._pending_losses()
+        if pending:
+            self._attempt(self._write, _shipped(Block(pending[-1][1], pending), self._buffers))
+        return bool(pending)
 
     def _notify(self) -> None:
         calls, self._after_commit = self._after_commit, []
@@ -462,6 +505,11 @@ class Recorder:
         self._ill = bool(len(bad))
 
 
+def _bytes(item: Any) -> int:
+    """Return what something on its way to the file takes of the host's memory, about."""
+    return item.bytes if isinstance(item, _Shipment) else ITEM_BYTES
+
+
 def _shipped(block: Block, buffers: _Buffers) -> _Shipment:
     """Put all numbers of a block into one host buffer; a GPU copies its own there while the training goes on."""
     groups: list[list[Any]] = [_members(reading) for _, _, reading in block.readings]
@@ -523,4 +571,4 @@ def _number(value: Any, device: torch.device) -> Tensor:
     dtype = torch.float32 if device.type == "mps" else torch.float64
     if isinstance(value, Tensor):
         return value.detach().as_subclass(Tensor).to(device, dtype, non_blocking=True).reshape(-1)
-    return torch.tensor(value, dtype=dtype).to(device, non_blocking=True).reshape(-1)
+    return torch.tensor(value, dtype=dtype, device="cpu").to(device, non_blocking=True).reshape(-1)

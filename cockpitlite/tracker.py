@@ -246,7 +246,7 @@ class Tracker:
     def _next_plan(self, last: Plan) -> Plan:
         """Decide what the coming step measures, and let the hooks keep what that takes."""
         self._quiet = 0
-        if self.paused:
+        if self.paused or not self.recorder.working:
             self.capture.begin(_NOTHING)
             return _UNTRACKED
         alarm, self._alarm = self._alarm, False
@@ -435,7 +435,7 @@ class Tracker:
             backwards=capture.backwards,
             chosen=[self._choose(backward.samples) for backward in capture.backwards],
             origin=self._origin,
-            line=self._line,
+            line=self._line if _is_alike(self._line, snapshot.start) else None,
             groups=snapshot.groups,
             generator=self._device_generator,
             optimizer=watched.optimizer,
@@ -457,7 +457,7 @@ class Tracker:
         wanted = self.watched.samples
         if wanted is None or samples is None or samples <= wanted:
             return None
-        chosen = torch.randperm(samples, generator=self._generator)[:wanted].sort().values
+        chosen = torch.randperm(samples, generator=self._generator, device="cpu")[:wanted].sort().values
         return chosen.to(self.watched.parameters[0].device, non_blocking=True)
 
     # --- reading ---
@@ -654,6 +654,12 @@ _UNFAITHFUL = (
 
 def _held(optimizer: torch.optim.Optimizer) -> list[int]:
     return [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _is_alike(line: Line | None, start: Sequence[Tensor]) -> bool:
+    """Whether the last step was taken by parameters of the same number format, at the same place."""
+    pairs = () if line is None else zip(line.displacement, start, strict=True)
+    return all((a.dtype, a.device) == (b.dtype, b.device) for a, b in pairs)
 
 
 def _condition(name: str, reading: Provided) -> Check:

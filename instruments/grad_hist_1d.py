@@ -14,12 +14,13 @@ class GradHist1d(Instrument):
 
     Healthy gradients have a smooth, single-peaked and roughly symmetric distribution; all mass in the middle bin says
     that nothing reaches the weights, mass far out that single samples dominate. The bins are symmetric-logarithmic,
-    powers of two below the largest magnitude of the step, or have ``edges`` of your own. Counts are exact: of all
-    elements with ``exact`` or where there are at most 2^14, else of 2^14 drawn ones, and then ``grad_hist_1d_error`` is
-    the largest standard error of a bin's share in the total: at most 0.4 %. A tensor has its due share of those, and no
-    fewer than one of every sample; of its own K elements, the sum of its counts, a bin with the share p has the
-    standard error √(p(1 − p)/K). Elements beyond the edges and those that are not finite are counted by themselves.
-    Costs one pass over the elements.
+    powers of two below the largest magnitude of what is counted, or have ``edges`` of your own. Counts are exact: of
+    all elements with ``exact`` or where there are at most 2^14, else of 2^14 drawn ones, and then
+    ``grad_hist_1d_error`` is the largest standard error of a bin's share in the total: at most 0.4 %. With ``samples=``
+    all of this is of the samples looked at, and says nothing of how they differ from the others. A tensor has its due
+    share of those, and no fewer than one of every sample; of its own K elements, the sum of its counts, a bin with the
+    share p has the standard error √(p(1 − p)/K). Of what is counted, elements beyond the edges and those that are not
+    finite are counted by themselves. Costs one pass over the elements.
     """
 
     panel = Panel(

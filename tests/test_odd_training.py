@@ -206,6 +206,65 @@ def test_two_watches_follow_one_output(watch, tmp_path):
     assert np.isfinite(land(second).series("loss_std")[1]).all()
 
 
+def test_one_empty_batch_costs_its_own_step_only(watch):
+    model = nn.Linear(5, 4)
+    optimizer = watch(SGD(model.parameters(), lr=0.01), model, panel="full")
+    for size in (8, 8, 0, 8, 8):
+        optimizer.zero_grad()
+        functional.cross_entropy(model(torch.randn(size, 5)), torch.randint(4, (size,)), reduction="sum").backward()
+        optimizer.step()
+    run = land(optimizer)
+    assert run.series("hess_trace")[0].tolist() == [0, 1, 3, 4]
+    assert not any("switched off" in event.data["reason"] for event in run.events("unavailable"))
+
+
+def test_another_number_format_and_other_parameters_switch_nothing_off(watch):
+    model = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 4))
+    optimizer = watch(SGD(model.parameters(), lr=0.01), model, panel="full")
+    train(model, optimizer, steps=3)
+    model[2] = nn.Linear(6, 4)
+    optimizer.param_groups[0]["params"] = list(model.parameters())
+    train(model, optimizer, steps=3)
+    model.double()
+    for x, y in batches():
+        optimizer.zero_grad()
+        functional.cross_entropy(model(x.double()), y).backward()
+        optimizer.step()
+    run = land(optimizer)
+    reasons = [event.data["reason"] for event in run.events("unavailable")]
+    assert [reason for reason in reasons if "switched off" in reason or "Error" in reason] == []
+    assert run.last_step in run.series("hess_max_ev")[0]
+
+
+def test_the_default_device_is_not_that_of_the_model(watch):
+    model = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 4))
+    optimizer = watch(SGD(model.parameters(), lr=0.01), model, panel="full", samples=4)
+    given = [(x, y) for x, y in batches()]
+    torch.set_default_device("meta")
+    try:
+        for x, y in given:
+            optimizer.zero_grad()
+            functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    finally:
+        torch.set_default_device(None)
+    run = land(optimizer)
+    assert not any("Error" in event.data["reason"] for event in run.events("unavailable")), run.events("unavailable")
+    assert run.events("warning") == []
+    assert len(run.series("mean_gsnr")[0]) == len(run.series("hess_trace")[0]) == len(given)
+
+
+def test_hooks_on_every_module_are_not_called_again(watch):
+    seen = []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(module))
+    model = nn.Linear(5, 4)
+    try:
+        train(model, watch(SGD(model.parameters(), lr=0.1), model, panel="full"), steps=3)
+    finally:
+        handle.remove()
+    assert seen == [model] * 3
+
+
 def assigned(out, y):
     out[:, 0] = 0.0
     return functional.cross_entropy(out, y)

@@ -174,6 +174,39 @@ def test_without_its_thread_nothing_piles_up(recording, monkeypatch):
     monkeypatch.undo()
 
 
+def test_losses_are_written_while_the_training_rests(recording, run_path):
+    """As in a validation: a process that is killed in it has lost nothing."""
+    recording.flush()
+    recording._shipped = time.monotonic() + 60  # nothing is sent by itself
+    for step in range(3):
+        recording.loss(step, float(step))
+    until(lambda: "loss" in load(run_path).names() and load(run_path).series("loss")[0].tolist() == [0, 1, 2])
+
+
+def test_losses_on_a_device_wait_for_the_training(recording, run_path):
+    recording._shipped = time.monotonic() + 60
+    recording.loss(0, torch.tensor(1.0))
+    time.sleep(3 * recorder.COMMIT_SECONDS)
+    assert load(run_path).names() == []
+    recording.flush()
+    assert load(run_path).series("loss")[1].tolist() == [1.0]
+
+
+def test_numbers_that_are_logged_count_as_well(recording, run_path, holding, monkeypatch):
+    monkeypatch.setattr(recorder, "MOST_WAITING", 100 * recorder.ITEM_BYTES)
+    recording.flush()
+    with holding(), pytest.warns(UserWarning, match="too slowly"):
+        for step in range(1000):
+            recording.reading(step, "logged", 0.5)
+        assert recording._queue.qsize() < 110
+    recording.close()
+    run = load(run_path)
+    (event,) = run.events("dropped")
+    assert run.series("logged")[0].tolist() == [*range(event.data["from"])]
+    assert event.data["to"] == 999
+    assert recording._taken == recording._written
+
+
 def test_a_file_that_fails_is_told_and_keeps_no_memory(recording, monkeypatch):
     monkeypatch.setattr(recording._writer, "frame", lambda *_: 1 / 0)
     recording.block(block(0))
@@ -198,7 +231,7 @@ def test_the_time_of_the_thread_is_told(recording):
 def test_pinned_memory_is_used_again(monkeypatch):
     made = []
 
-    def empty(size, *, dtype, pin_memory):
+    def empty(size, *, dtype, device, pin_memory):
         assert pin_memory
         made.append(size)
         return torch.zeros(size, dtype=dtype)

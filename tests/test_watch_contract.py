@@ -33,7 +33,7 @@ from twins import PER_SAMPLE, READINGS, Setting
 import cockpitlite
 from cockpitlite import attach
 from cockpitlite.instrument import Instrument
-from cockpitlite.records import Call
+from cockpitlite.records import Call, Wish
 from cockpitlite.statistics import MeanGradient, PerSampleNorms
 
 ROOT = Path(__file__).parent.parent
@@ -1190,6 +1190,33 @@ def test_a_run_file_that_is_deleted_is_told_and_training_goes_on(watch, run_path
     with pytest.warns(UserWarning, match="was deleted or replaced while it was written"):
         steps(model, optimizer, 3)
         optimizer.cockpit.close()
+
+
+def test_what_cannot_be_recorded_is_not_measured(watch, run_path):
+    model, optimizer = start(watch, every=1)
+    steps(model, optimizer, 3)
+    recorder = optimizer.cockpit._recorder
+    recorder.flush()
+    run_path.unlink()
+    with pytest.warns(UserWarning, match="has stopped"):
+        while recorder.working:
+            step(model, optimizer)
+        steps(model, optimizer, 2)
+    assert optimizer.cockpit._tracker.capture.wish == Wish()
+    steps(model, optimizer, 2)
+    assert optimizer.cockpit._tracker.step > 5
+
+
+def test_findings_of_a_file_that_is_gone_are_the_last_known(watch, run_path):
+    model, optimizer = start(watch, every=1)
+    steps(model, optimizer, 30)
+    known = optimizer.cockpit.findings()
+    run_path.unlink()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert optimizer.cockpit.findings() == known
+        optimizer.cockpit.close()
+    assert any("these are the last findings known" in str(each.message) for each in told)
 
 
 def test_the_folder_may_change_while_a_run_is_written(watch, tmp_path, monkeypatch):

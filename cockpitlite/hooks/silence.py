@@ -8,31 +8,45 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from cockpitlite.hooks.calls import Owner, Shapes
 from cockpitlite.tree import tensors_in
 
+_GLOBAL_DICTIONARIES = (
+    "_global_forward_hooks",
+    "_global_forward_pre_hooks",
+    "_global_backward_hooks",
+    "_global_backward_pre_hooks",
+)
 _HOOK_DICTIONARIES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @contextlib.contextmanager
 def hooks_bypassed(root: nn.Module) -> Iterator[None]:
-    """Call no hook of anybody inside ``root``, but those of torch.nn.utils, which compute parameters."""
-    saved: list[tuple[nn.Module, str, Any]] = []
+    """Call no hook of anybody inside ``root``, nor those of all modules, but those of torch.nn.utils.
+
+    These compute parameters.
+    """
+    saved: list[tuple[Any, str, Any]] = []
+    holders = [
+        (torch.nn.modules.module, _GLOBAL_DICTIONARIES),
+        *((part, _HOOK_DICTIONARIES) for part in root.modules()),
+    ]
     try:
-        for module in root.modules():
-            for attribute in _HOOK_DICTIONARIES:
-                hooks = getattr(module, attribute)
+        for holder, attributes in holders:
+            for attribute in attributes:
+                hooks = getattr(holder, attribute)
                 if hooks:
-                    saved.append((module, attribute, hooks))
+                    saved.append((holder, attribute, hooks))
                     kept = {key: hook for key, hook in hooks.items() if _computes_parameters(hook)}
-                    object.__setattr__(module, attribute, OrderedDict(kept))
+                    object.__setattr__(holder, attribute, OrderedDict(kept))
         yield
     finally:
-        for module, attribute, hooks in saved:
-            object.__setattr__(module, attribute, hooks)
+        for holder, attribute, hooks in saved:
+            object.__setattr__(holder, attribute, hooks)
 
 
 @contextlib.contextmanager

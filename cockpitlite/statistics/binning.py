@@ -22,7 +22,7 @@ def symmetric_log_edges(chunks: Iterable[Tensor], bins: int, factor: int) -> Ten
         top = torch.where(values.isfinite(), values.abs(), 0).amax() if values.numel() else values.new_zeros(())
         largest = top if largest is None else torch.maximum(largest, top)
     if largest is None:
-        largest = torch.zeros(())
+        largest = torch.zeros((), device="cpu")
     _, exponent = torch.frexp(largest.clamp(min=1e-25))
     outwards = int(math.log2(factor)) * torch.arange((bins - 1) // 2, -1, -1, device=largest.device)
     positive = torch.ldexp(torch.ones_like(outwards, dtype=largest.dtype), exponent - outwards)
@@ -68,8 +68,8 @@ class Tally:
     def _rows(self, runs: Sequence[tuple[int, int, bool]]) -> Tensor:
         """Return which row of the counts each element belongs to."""
         device = self._counts.device
-        rows = torch.tensor([2 * layer + (not in_total) for layer, _, in_total in runs])
-        numbers = torch.tensor([number for _, number, _ in runs])
+        rows = torch.tensor([2 * layer + (not in_total) for layer, _, in_total in runs], device="cpu")
+        numbers = torch.tensor([number for _, number, _ in runs], device="cpu")
         size = sum(number for _, number, _ in runs)
         placed = [part.to(device, non_blocking=True) for part in (rows, numbers)]
         return torch.repeat_interleave(*placed, output_size=size)

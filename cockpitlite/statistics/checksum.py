@@ -52,7 +52,7 @@ def _in_rows(words: Tensor) -> Tensor:
 
 @functools.cache
 def _weights(device: torch.device) -> Tensor:
-    return torch.tensor([_weight(index) for index in range(_WIDTH)]).to(device, non_blocking=True)
+    return torch.tensor([_weight(index) for index in range(_WIDTH)], device="cpu").to(device, non_blocking=True)
 
 
 def _weight(index: int) -> int:

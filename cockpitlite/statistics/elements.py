@@ -68,7 +68,9 @@ class PerSampleElements(Statistic):
     def as_edges(self, edges: Sequence[float]) -> Tensor:
         """Return edges of bins in the precision and on the device of the elements."""
         like = self.drawn[0].values
-        return torch.tensor(edges, dtype=at_least_float32(like[:0]).dtype).to(like.device, non_blocking=True)
+        return torch.tensor(edges, dtype=at_least_float32(like[:0]).dtype, device="cpu").to(
+            like.device, non_blocking=True
+        )
 
 
 def _picked(step: Step, draw: Draw, found: Mapping[int, Tensor], shared: list[Tensor] | None) -> Elements:

@@ -31,6 +31,8 @@ class Again(Statistic):
     @classmethod
     def of(cls, supply: Supply) -> Self:
         """Nothing is computed until an evaluation is asked for."""
+        if any(backward.samples == 0 for backward in supply.step.backwards):
+            raise Unavailable("the batch is empty")
         return cls(supply.step)
 
     @property

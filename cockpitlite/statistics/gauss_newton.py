@@ -81,7 +81,7 @@ class CurvatureDiagonal(Statistic):
         by_tensor = torch.stack([wide_sum(part) for part in self("ggn_mc")])
         added = widest(torch.cat(self.drawn))
         variance, step.memory.scatter = no_less_than_usual(len(added) * added.var(), step.memory.scatter)
-        frozen = torch.tensor(step.frozen).to(by_tensor.device, non_blocking=True)
+        frozen = torch.tensor(step.frozen, device="cpu").to(by_tensor.device, non_blocking=True)
         return TraceEstimate(by_tensor.sum(), by_tensor.masked_fill(frozen, torch.nan), variance.sqrt())
 
     @cached_property
@@ -228,7 +228,7 @@ def _by_samples(step: Step, seen: Backward, evaluation: Evaluation, column: Colu
         raise Unavailable("which outputs belong to which sample was not seen, in a model whose samples interact")
     size = sum(start.numel() for start in step.start) + sum(part.numel() for part in column)
     parts = []
-    for some in torch.arange(groups).split(max(1, CHUNK // size)):
+    for some in torch.arange(groups, device="cpu").split(max(1, CHUNK // size)):
         products = enumerate(evaluation.products([dealt_out(part, some, groups, samples) for part in column]))
         built = {index: dense(each) for index, each in products if each is not None}
         parts.append(surveyed(built, Asked(list(built), squares=True, moments=True)))

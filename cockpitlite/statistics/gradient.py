@@ -145,7 +145,7 @@ class ZeroGradient(Statistic):
     @cached_property
     def _sizes(self) -> Tensor:
         pairs = zip(self.each, self.missing, strict=True)
-        sizes = torch.tensor([0.0 if missing else float(gradient.numel()) for gradient, missing in pairs])
+        sizes = torch.tensor([0.0 if missing else float(gradient.numel()) for gradient, missing in pairs], device="cpu")
         return widest(sizes).to(self.each[0].device, non_blocking=True)
 
 
@@ -160,4 +160,4 @@ def _without(each: Tensor, missing: Sequence[bool]) -> Tensor:
     """Return norms with NaN for what is missing."""
     if not any(missing):
         return each
-    return each.masked_fill(torch.tensor(missing).to(each.device, non_blocking=True), torch.nan)
+    return each.masked_fill(torch.tensor(missing, device="cpu").to(each.device, non_blocking=True), torch.nan)

@@ -62,7 +62,7 @@ class Hessian(Statistic):
         step = self.step
         before = step.memory.squared_hessian
         found, step.memory.squared_hessian = hutchinson(self.product, step.start, probes, step.generator, before)
-        frozen = torch.tensor(step.frozen).to(found.by_tensor.device, non_blocking=True)
+        frozen = torch.tensor(step.frozen, device="cpu").to(found.by_tensor.device, non_blocking=True)
         by_tensor = self.trusted(found.by_tensor.masked_fill(frozen, torch.nan))
         return replace(found, total=self.trusted(found.total), by_tensor=by_tensor)
 
@@ -85,7 +85,7 @@ class Hessian(Statistic):
         """Return one end of a spectrum; the search goes on from where those of the steps before have come to."""
         known = self.step.memory.followed
         starts = known.get(name)
-        if starts is not None and starts.shape[1] == search.dimension:
+        if starts is not None and search.can_start_from(starts):
             search.towards(sign, SMALL_PRODUCTS if search.dimension <= SMALL else WARM_PRODUCTS, starts)
         else:
             search.anywhere(COLD_PRODUCTS - search.size)

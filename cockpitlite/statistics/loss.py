@@ -26,7 +26,9 @@ class BatchLoss(Statistic):
         """Sum what was given to backward."""
         values = [backward.loss for backward in supply.step.backwards]
         if not values or any(value is None for value in values):
-            raise Unavailable("no scalar loss was given to backward() in this step")
+            raise Unavailable(
+                "no scalar loss was given to backward() before this step, or the step was taken inside of it"
+            )
         return cls(widest(torch.stack([value for value in values if value is not None])).sum() * supply.step.sign)
 
 

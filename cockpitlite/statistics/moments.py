@@ -59,7 +59,9 @@ class SecondMoments(Statistic):
         What is frozen does not count, and is NaN.
         """
         sums = torch.stack([wide_sum(part) for part in parts])
-        sizes = torch.tensor([0 if gone else p.numel() for p, gone in zip(parts, self.frozen, strict=True)])
+        sizes = torch.tensor(
+            [0 if gone else p.numel() for p, gone in zip(parts, self.frozen, strict=True)], device="cpu"
+        )
         counts = sizes.to(sums, non_blocking=True)
         counted = torch.where(counts > 0, sums, 0)
         return counted.sum() / counts.sum(), counted / counts

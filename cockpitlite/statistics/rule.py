@@ -38,7 +38,7 @@ class Scope:
         """The samples looked at, ``[K]``."""
         if isinstance(self.chosen, Tensor):
             return self.chosen
-        return torch.arange(self._every.start, self._every.stop)
+        return torch.arange(self._every.start, self._every.stop, device="cpu")
 
     @property
     def _every(self) -> range:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from cockpitlite.statistics.statistic import Statistic, Supply
+from cockpitlite.statistics.step import Unavailable
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Settings(Statistic):
         step = supply.step
         members = zip(step.optimizer.param_groups, step.groups, strict=True)
         known = {id(parameter): group for held, group in members for parameter in held["params"]}
+        if any(id(parameter) not in known for parameter in step.parameters):
+            raise Unavailable("the optimizer was given other parameters; they are watched from the next step on")
         return cls(step.groups, [known[id(parameter)] for parameter in step.parameters])
 
 

@@ -148,7 +148,8 @@ class Step:
             raise Unavailable(
                 self.reasons.get(
                     "samples",
-                    "no backward() through a call of the model was seen in this step, so neither was its batch",
+                    "no backward() through a call of the model was seen in this step, so neither was its batch; if the "
+                    "loop calls what torch.compile(model) returns, give that to watch()",
                 )
             )
         total = sum(size for size in sizes if size is not None)

@@ -81,8 +81,8 @@ class WeightSpread(Statistic):
         middles = norms(means).square()
         apart = torch._foreach_mul(lengths, lengths)
         torch._foreach_add_(apart, [matrix @ mean for matrix, mean in pairs], alpha=-2)
-        sizes = torch.tensor([float(matrix.numel()) for matrix in self.matrices])
-        counts = torch.tensor([float(len(matrix)) for matrix in self.matrices])
+        sizes = torch.tensor([float(matrix.numel()) for matrix in self.matrices], device="cpu")
+        counts = torch.tensor([float(len(matrix)) for matrix in self.matrices], device="cpu")
         size, rows = widest(torch.stack([sizes, counts])).to(middles.device, non_blocking=True).unbind()
         return _Sums(
             size=size,
