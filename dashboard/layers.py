@@ -25,6 +25,7 @@ from cockpitlite.panel import Panel
 from cockpitlite.store import Event, Values
 
 Part = tuple[Panel, str]  # how a reading of a layer is drawn, and the name by which the reading knows the layer
+USUAL = "update_ratio"  # what is shown unless another reading is asked for
 CELLS = {"greatest": "greatest", "least": "least"}
 HOW = "Click a cell, or choose a layer with the arrow keys, for all that was measured of it."
 
@@ -129,7 +130,8 @@ def news(opened: OpenRun, request: Mapping[str, Any]) -> dict[str, Any] | None:
     offered = quantities(opened)
     if not offered:
         return {"stand": "", "empty": why_empty(opened)} if request.get("stand") != "" else None
-    panel = next((each for each in offered if each.name == request.get("quantity")), offered[0])
+    named = {each.name: each for each in offered}
+    panel = named.get(request.get("quantity") or USUAL) or named.get(USUAL) or offered[0]
     cells, window = request.get("cells"), _window(request.get("window"))
     if cells not in CELLS:
         raise ValueError(f"a map shows no {cells!r} values")

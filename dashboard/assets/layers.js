@@ -40,7 +40,9 @@
   }
 
   function map() {
-    return (zoomed() && maps.detail) || maps.whole || maps.detail;
+    const range = zoomed();
+    const close = maps.detail && range && maps.detail.window[0] <= range[0] && maps.detail.window[1] >= range[1];
+    return close || !maps.whole ? maps.detail : maps.whole;
   }
 
   function range() {
@@ -81,6 +83,9 @@
       return window.dash_clientside.no_update;
     }
     begin();
+    if (drawn && String(drawn.range) !== String(range())) {
+      redraw(); // another chart was zoomed
+    }
     asked = Date.now();
     const known = wanted() ? maps.detail : maps.whole;
     const fits = known && known.cells === state.cells && (!state.quantity || known.quantity === state.quantity);
@@ -176,6 +181,7 @@
     if (list.dataset.rows !== key) {
       list.dataset.rows = key;
       list.replaceChildren(...rows.map((index) => row(names[index], index)));
+      part("map-scroll").style.setProperty("--tall", rows.length * TALL + "px");
     }
     const words = rows.length === names.length ? names.length + " layers" : rows.length + " of " + names.length + " layers";
     if (part("map-count").textContent !== words) {

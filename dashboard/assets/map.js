@@ -122,7 +122,8 @@
     const first = Math.max(Math.floor(picture.scrolled / picture.tall), 0);
     const last = Math.min(Math.ceil((picture.scrolled + height) / picture.tall), picture.rows.length);
     const at = (step) => ((step - picture.range[0]) / (picture.range[1] - picture.range[0])) * width;
-    const spans = picture.map.starts.map((start, index) => [at(start), at(picture.ends[index])]);
+    const pixel = (step) => Math.round(at(step) * ratio) / ratio; // no seams between cells
+    const spans = picture.map.starts.map((start, index) => [pixel(start), pixel(picture.ends[index])]);
     for (let row = first; row < last; row += 1) {
       drawRow(pen, picture, picture.rows[row], spans, row * picture.tall - picture.scrolled, width, style);
     }
@@ -146,7 +147,7 @@
       } else {
         const shade = Math.round(Math.min(Math.max(scaled.place(value), 0), 1) * (SHADES - 1));
         pen.fillStyle = scaled.shades[shade];
-        pen.fillRect(from, top, to - from + 0.3, tall);
+        pen.fillRect(from, top, Math.max(to - from, 1), tall);
       }
     });
     drawSigns(pen, signs.under, top, tall, style.getPropertyValue("--line"), circle, style.getPropertyValue("--muted"));
