@@ -23,7 +23,7 @@ Kind = Literal["small", "good", "large", "nonfinite"]
 ALPHA_MARKS = ((-1.0, "no progress"), (0.0, "minimum"), (1.0, "other side"))
 PANELS = (
     Panel("Loss", "performance", readings=("loss",), help="Batch loss of every step.").named("loss"),
-    Panel("Learning rate", "step size", scale="log", layered=True).named("learning_rate"),
+    Panel("Learning rate", "step size", scale="log", layered=True, per="group").named("learning_rate"),
     Panel("Batch size", "performance", unit="samples").named("batch_size"),
     Panel(
         "Normalized step length α",
@@ -79,7 +79,7 @@ FULL_PANELS = (
     Panel("Extreme eigenvalues", "curvature", readings=("hess_max_ev", "hess_min_ev")).named("hess_max_ev"),
     Panel("Edge of stability", "curvature", marks=((1.0, "the edge"),)).named("edge_of_stability"),
     Panel("Accuracy", "performance", readings=("accuracy", "balanced_accuracy")).named("accuracy"),
-    Panel("Loss per class", "performance", layered=True).named("class_loss"),
+    Panel("Loss per class", "performance", layered=True, per="class").named("class_loss"),
     Panel("Samples per second", "performance").named("samples_per_second"),
     Panel("Memory", "performance", unit="bytes").named("memory"),
 )

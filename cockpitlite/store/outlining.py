@@ -90,10 +90,14 @@ class Summarist:
 
 
 def outlines(
-    db: sqlite3.Connection, key: int, offset: int, width: int, start: int, stop: int
+    db: sqlite3.Connection, key: int, offset: int, width: int, start: int, stop: int, level: int | None = None
 ) -> Iterator[Rows | Stretches]:
-    """Yield what is known of ``width`` numbers of a key's rows, from the ``offset``-th on, in a range of steps."""
-    yield from _descend(db, key, _level(db, key, start, stop), offset, width, start, stop)
+    """Yield what is known of ``width`` numbers of a key's rows, from the ``offset``-th on, in a range of steps.
+
+    ``level`` is that of the longest stretches; without it as fine a one as does not take too much reading.
+    """
+    chosen = _level(db, key, start, stop) if level is None else level
+    yield from _descend(db, key, chosen, offset, width, start, stop)
 
 
 def _descend(

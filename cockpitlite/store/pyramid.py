@@ -43,6 +43,11 @@ def start_of(step: int, level: int) -> int:
     return step - step % STRETCHES[level]
 
 
+def level_within(stretch: int) -> int:
+    """Return the level of the longest stretches that are no longer than ``stretch`` steps, -1 for single rows."""
+    return sum(steps <= stretch for steps in STRETCHES) - 1
+
+
 def summary(start: int, steps: Steps, values: Values) -> Summaries:
     """Return the summaries ``[W]`` of a stretch from the values ``[T, W]`` at its steps ``[T]``.
 
