@@ -115,7 +115,6 @@
       canvas.width = Math.round(width * ratio);
       canvas.height = Math.round(height * ratio);
     }
-    const style = getComputedStyle(canvas);
     const pen = canvas.getContext("2d");
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, width, height);
@@ -125,12 +124,12 @@
     const pixel = (step) => Math.round(at(step) * ratio) / ratio; // no seams between cells
     const spans = picture.map.starts.map((start, index) => [pixel(start), pixel(picture.ends[index])]);
     for (let row = first; row < last; row += 1) {
-      drawRow(pen, picture, picture.rows[row], spans, row * picture.tall - picture.scrolled, width, style);
+      drawRow(pen, picture, picture.rows[row], spans, row * picture.tall - picture.scrolled, width);
     }
-    drawChosen(pen, picture, at, width, style);
+    drawChosen(pen, picture, at, width);
   }
 
-  function drawRow(pen, picture, layer, spans, top, width, style) {
+  function drawRow(pen, picture, layer, spans, top, width) {
     const { map, scale: scaled } = picture;
     const tall = picture.tall - 1;
     const signs = { odd: [], under: [] };
@@ -150,8 +149,14 @@
         pen.fillRect(from, top, Math.max(to - from, 1), tall);
       }
     });
-    drawSigns(pen, signs.under, top, tall, style.getPropertyValue("--line"), circle, style.getPropertyValue("--muted"));
+    drawSigns(pen, signs.under, top, tall, colourOf(pen.canvas, "--line"), circle, colourOf(pen.canvas, "--muted"));
     drawSigns(pen, signs.odd, top, tall, FAULT, cross, "#ffffff"); // last: never hidden by their neighbours
+  }
+
+  /* A colour of the page as a canvas takes it: a canvas does not know light-dark(). */
+  function colourOf(canvas, name) {
+    canvas.style.color = `var(${name})`;
+    return getComputedStyle(canvas).color;
   }
 
   /* Fill cells that have no place on the scale, and put a sign on them as often as there is room. */
@@ -187,23 +192,23 @@
     pen.arc(x, y, 2.5, 0, 2 * Math.PI);
   }
 
-  function drawChosen(pen, picture, at, width, style) {
+  function drawChosen(pen, picture, at, width) {
     const row = picture.rows.indexOf(picture.chosen.layer);
     if (row < 0) {
       return;
     }
     const top = row * picture.tall - picture.scrolled;
-    pen.strokeStyle = style.getPropertyValue("--ink");
+    pen.strokeStyle = colourOf(pen.canvas, "--ink");
     pen.lineWidth = 1.5;
     pen.strokeRect(0.75, top - 0.5, width - 1.5, picture.tall);
     const cell = picture.chosen.column;
     if (cell >= 0) {
       const [from, to] = [at(picture.map.starts[cell]), at(picture.ends[cell])];
       pen.lineWidth = 3;
-      pen.strokeStyle = style.getPropertyValue("--surface");
+      pen.strokeStyle = colourOf(pen.canvas, "--surface");
       pen.strokeRect(from - 2, top - 1, Math.max(to - from, LEAST) + 4, picture.tall + 1);
       pen.lineWidth = 1.5;
-      pen.strokeStyle = style.getPropertyValue("--ink");
+      pen.strokeStyle = colourOf(pen.canvas, "--ink");
       pen.strokeRect(from - 2, top - 1, Math.max(to - from, LEAST) + 4, picture.tall + 1);
     }
   }
