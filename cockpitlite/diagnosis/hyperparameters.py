@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cockpitlite.diagnosis import thresholds as t
 from cockpitlite.diagnosis.finding import Finding
 from cockpitlite.diagnosis.rate import optimizer_class, settings
@@ -21,8 +23,8 @@ def exchanged_betas(readings: Readings) -> Finding | None:
     if "Adam" not in optimizer_class(readings):
         return None
     for group in settings(readings):
-        betas = group.get("betas")
-        if isinstance(betas, list) and len(betas) == 2 and betas[0] > betas[1]:
+        betas = _decays(group.get("betas"))
+        if betas is not None and betas[0] > betas[1]:
             return Finding(
                 code="F20",
                 severity="warning",
@@ -61,3 +63,9 @@ def heavy_momentum(readings: Readings) -> Finding | None:
                 suggestion="Set momentum=0.9, and judge the learning rate after that.",
             )
     return None
+
+
+def _decays(given: Any) -> tuple[float, float] | None:
+    """Return a pair of decays, each from 0 to below 1; None for anything else, which a file may hold."""
+    sound = isinstance(given, list) and all(isinstance(each, int | float) and 0 <= each < 1 for each in given)
+    return (given[0], given[1]) if sound and len(given) == 2 else None

@@ -20,7 +20,7 @@ from cockpitlite.records import Backward
 from cockpitlite.replay import dense
 from cockpitlite.statistics.account import Account
 from cockpitlite.statistics.evaluation import Again
-from cockpitlite.statistics.piecewise import is_linear_in_each
+from cockpitlite.statistics.piecewise import depends_only_on, is_linear_in_each
 from cockpitlite.statistics.rule import CHUNK
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
 from cockpitlite.statistics.step import Step, Unavailable
@@ -95,10 +95,7 @@ class CurvatureDiagonal(Statistic):
             return False
         wanted = memory.calls_wanted
         try:
-            shares = all(
-                not each.replay.calls_python and is_linear_in_each([head.given for head in each.heads])
-                for each in self.again.with_calls
-            )
+            shares = all(_is_linear(evaluation) for evaluation in self.again.with_calls)
             if shares:
                 self("ggn_mc")
         except Unavailable:
@@ -130,6 +127,12 @@ class CurvatureDiagonal(Statistic):
         if kind == "ggn_mc":
             self.drawn.append(traces)
         return diagonal
+
+
+def _is_linear(evaluation: Evaluation) -> bool:
+    """Whether a loss depends on the parameters through heads that are linear in each of them, and no other way."""
+    replay, ends = evaluation.replay, [head.given for head in evaluation.heads]
+    return not replay.calls_python and depends_only_on(replay.loss, ends) and is_linear_in_each(ends)
 
 
 def _draws(backward: Backward, heads: Heads) -> int:

@@ -63,6 +63,24 @@ def is_linear_in_each(ends: Sequence[Tensor]) -> bool:
     return True
 
 
+def depends_only_on(loss: Tensor, ends: Sequence[Tensor]) -> bool:
+    """Whether a loss depends on leaves through ``ends`` alone, and not by a penalty on the parameters beside them."""
+    stops = {(end.grad_fn, end.output_nr) for end in ends}
+    waiting = [(loss.grad_fn, loss.output_nr)]
+    seen = set(waiting)
+    while waiting:
+        place = waiting.pop()
+        node = place[0]
+        if node is None or place in stops:
+            continue
+        if node.name() == _LEAF:
+            return False
+        following = set(node.next_functions) - seen
+        seen |= following
+        waiting += following
+    return True
+
+
 def _keeps_linear(node: Node, before: Sequence[frozenset[Node]]) -> bool:
     """Whether what a node computes is linear in each leaf, where what it is given is; ``before`` are their leaves."""
     name = node.name()
