@@ -93,7 +93,7 @@ def _to_layer(evidence: Evidence) -> Component:
     step = str(evidence.steps[0]) if evidence.steps else ""
     return html.Button(
         ["Show layer ", html.Code(evidence.layer)],
-        className="show to-layer",
+        className="to-layer",
         type="button",
         **attributes(data_to_layer=str(evidence.layer), data_quantity=evidence.reading, data_step=step),
     )

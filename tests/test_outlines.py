@@ -97,6 +97,25 @@ def test_a_zoom_reads_the_window_with_its_ends_exact(tmp_path, level):
     assert_outlined(outline, np.arange(low, high), numbers[low:high, 0])
 
 
+def test_of_wide_rows_fewer_are_read(tmp_path, monkeypatch):
+    """A limit that holds for narrow rows leaves a series of a wide layout with summaries in their place."""
+    monkeypatch.setattr(pyramid, "MOST_ROWS", 32_768)
+    monkeypatch.setattr(pyramid, "MOST_STRETCHES", 16_384)
+    monkeypatch.setattr(pyramid, "MOST_BYTES", 2**20)  # 326 rows of 401 numbers, or the summaries of 72 stretches
+    numbers, names = values(5000), tuple(f"layer{index}" for index in range(400))
+    write(tmp_path / "narrow.cockpit", numbers).close()
+    wide = RunWriter(tmp_path / "wide.cockpit")
+    for step, row in enumerate(numbers[:, :1] + np.arange(401)):
+        wide.frame(step, (Column("norm", names[:200]), Column("other", names[:199])), row)
+    wide.close()
+    assert len(Run(tmp_path / "narrow.cockpit").outline("loss").steps) == 5000
+    run = Run(tmp_path / "wide.cockpit")
+    for window, level in ((None, 1), ((0, 2048), 0), ((1024, 1200), -1)):
+        outline, (low, high) = run.outline("norm", window), window or (0, 5000)
+        assert_outlined(outline, np.arange(low, high), numbers[low:high, 0])
+        assert outline.spans.max() == (1, *pyramid.STRETCHES)[level + 1]
+
+
 def test_a_value_that_replaces_another_is_in_the_summaries(tmp_path):
     numbers = values(5000)
     writer = write(tmp_path / "run.cockpit", numbers)

@@ -44,6 +44,8 @@ def test_pages_are_switched_without_the_server_and_back_leads_back(browser, fold
         seen.until(f"{PAGE} === 'diagnosis'")
         assert seen.page.locator("#verdict").is_visible()
         seen.page.go_back()
+        seen.until(f"{PAGE} === 'layers'")
+        seen.page.go_back()
         seen.until(f"{PAGE} === 'overview'")
         seen.page.locator("#board .card").first.wait_for()
         assert seen.page.evaluate("document.querySelectorAll('.js-plotly-plot').length") == plots  # not drawn anew
