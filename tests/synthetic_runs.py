@@ -309,6 +309,17 @@ def write_run(path: Path, kind: Kind = "good", steps: int = 200, *, full: bool =
     return path
 
 
+def write_dying_run(path: Path, steps: int = 300) -> Path:
+    """Write a finished run in whose last steps all units of a layer are dead, and return its path."""
+    run = FullRun(path)
+    run.write(steps)
+    for step in range(steps, steps + 10):
+        run.writer.layers("dead_units", step, ("conv1", "conv2", "fc1"), np.array([0.1, 0.2, 1.0]))
+        run.writer.reading("dead_units", step, 0.5)
+    run.finish()
+    return path
+
+
 def _description(kind: Kind, layers: tuple[str, ...]) -> dict[str, object]:
     return {
         "status": "running",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from page_server import page_server
-from synthetic_runs import PANELS, write_run
+from synthetic_runs import PANELS, write_dying_run, write_run
 from test_browser_charts import tool
 from visiting import visit
 
@@ -46,10 +46,10 @@ def test_the_overview_has_nothing_serious(browser, tmp_path, scheme, width):
 
 
 def test_the_layers_have_nothing_serious(browser, tmp_path, scheme, width):
-    write_run(tmp_path / "digits.cockpit", "nonfinite", steps=300, full=True)
-    query = "?page=layers&layer=fc1.weight&at=120"
+    write_dying_run(tmp_path / "digits.cockpit")
+    query = "?page=layers&quantity=dead_units&layer=fc1&at=120"
     with page_server(tmp_path) as server, seen_as(browser, server.url, query, scheme, width) as seen:
-        seen.until("document.querySelectorAll('#layer-board .chart-plot .js-plotly-plot').length > 8")
+        seen.until("document.querySelectorAll('#layer-board .chart-plot .js-plotly-plot').length > 3")
         seen.until("document.querySelectorAll('#map-rows > div:is(.error, .warning)').length > 0")
         assert violations(seen.page) == []
         seen.page.locator("#map-find").fill("none of that name")
@@ -58,7 +58,7 @@ def test_the_layers_have_nothing_serious(browser, tmp_path, scheme, width):
 
 
 def test_the_diagnosis_has_nothing_serious(browser, tmp_path, scheme, width):
-    write_run(tmp_path / "digits.cockpit", "nonfinite", steps=300, full=True)
+    write_dying_run(tmp_path / "digits.cockpit")
     with page_server(tmp_path) as server, seen_as(browser, server.url, "?page=diagnosis", scheme, width) as seen:
         seen.page.locator(".finding").first.wait_for()
         for summary in seen.page.locator("#findings > .finding > summary").all():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from page_server import page_server
-from synthetic_runs import PANELS, SyntheticRun, write_run
+from synthetic_runs import SyntheticRun
 from test_browser import RANGE, WHOLE, trainer
 from visiting import LAST, visit
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from page_server import page_server
-from synthetic_runs import FullRun, SyntheticRun, write_run
+from synthetic_runs import SyntheticRun, write_dying_run, write_run
 from visiting import visit
 
 from cockpitlite import Panel
@@ -145,15 +145,14 @@ def test_a_live_map_grows_and_keeps_zoom_scroll_search_and_choice(browser, tmp_p
 
 
 def test_findings_mark_rows_and_lead_to_their_layer(browser, tmp_path):
-    run = FullRun(tmp_path / "run.cockpit", "nonfinite")
-    run.write(300)
-    run.finish()
-    with page_server(run.path) as server, visit(browser, server.url.rstrip("/") + "/?page=diagnosis") as seen:
+    run = write_dying_run(tmp_path / "run.cockpit")
+    with page_server(run) as server, visit(browser, server.url.rstrip("/") + "/?page=diagnosis") as seen:
         seen.page.locator(".finding").first.wait_for()
         for summary in seen.page.locator("#findings > .finding > summary").all():
             summary.click()
         button = seen.page.locator("[data-to-layer]:visible").first
         layer = button.get_attribute("data-to-layer")
+        assert layer == "fc1"
         button.click()
         seen.until(DRAWN)
         seen.until(f"document.querySelector('#layer-board h2')?.textContent === 'Layer {layer}'")
