@@ -18,6 +18,7 @@ import torch
 RECENT_STEPS = 200  # over which the time from step to step is averaged
 SHARE_STEPS = 500  # over which the share is taken: one round of the diagnosis schedule, whose burst it so evens out
 PLAIN_STEPS = 32  # whose median is the usual time of a step
+MOST_PLAIN = 2.0  # usual steps: one that takes longer was held up by something else, such as a validation
 PLAIN_AGE = 256  # steps after which a time is no longer taken for usual
 ALIKE_STEPS = 8  # tracked steps of one kind, whose median tells what the host's clock did not see
 WAITING_STEPS = 64  # that the device may be behind before its oldest ones go untimed
@@ -36,7 +37,10 @@ class Lap(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """What a step took, in seconds: ``plain`` by itself, ``cost`` by being watched; ``usual`` is what is usual now."""
+    """What a step took, in seconds: ``plain`` by itself, ``cost`` by being watched; ``usual`` is what is usual now.
+
+    ``plain`` is at most MOST_PLAIN of the usual time: what held the step up is not training.
+    """
 
     step: int
     kind: Hashable | None
@@ -175,10 +179,11 @@ class Meters:
         else:
             unseen = self._not_seen(lap, rest)
         cost = lap.watching + unseen + lap.writing
+        plain = min(max(0.0, rest - unseen), MOST_PLAIN * self._usual)
         self._recent.add(seconds)
-        self._wholes.add(seconds)
+        self._wholes.add(plain + min(cost, seconds))
         self._costs.add(min(cost, seconds))
-        return Spent(lap.step, lap.kind, max(0.0, rest - unseen), cost, self._usual)
+        return Spent(lap.step, lap.kind, plain, cost, self._usual)
 
     def _note_plain(self, step: int, seconds: float) -> None:
         self._plain.append((step, seconds))
@@ -204,7 +209,7 @@ class Meters:
 
     @property
     def share(self) -> float:
-        """What watching has cost of all the time, over the last SHARE_STEPS steps."""
+        """What watching has cost of the time of training, over the last SHARE_STEPS steps."""
         return self._costs.total / self._wholes.total if self._wholes.total > 0 else 0.0
 
     @property

@@ -102,7 +102,6 @@ def _until_diagnosis(step: int) -> int:
 
 LEAST_SHARE = 0.2  # of what is allowed, for the panel, whatever everything else takes
 MEMORY = 100  # untracked steps over which what they cost is averaged
-MOST_PLAIN = 2.0  # usual steps: a step that takes longer was held up by something else, such as a validation
 FASTER = 0.5  # times as long as before: steps that are so much shorter are another training, with other prices
 
 
@@ -188,7 +187,6 @@ class Budget:
             self.credit *= usual / self.usual
             self.usual = usual
         self.usual = max(self.usual, usual)
-        plain = min(plain, MOST_PLAIN * usual)
         self.credit = min(self.credit - self._due(step, max(plain, usual), cost, plan), 0.0) + self.rate * plain
         if step < FREE_STEPS - 1:
             self.credit = max(self.credit, -self.prices.least * usual)

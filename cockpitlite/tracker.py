@@ -6,7 +6,6 @@ import functools
 import math
 import queue
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from cockpitlite.axes import shapes_with_one_more
-from cockpitlite.graph import read_graph
 from cockpitlite.hooks import (
     WAITING,
     CallRecorder,
@@ -29,14 +27,14 @@ from cockpitlite.hooks import (
     versions_of,
 )
 from cockpitlite.instrument import Instrument, Provided, named_readings
-from cockpitlite.loss_functions import asked
 from cockpitlite.meters import Meters
+from cockpitlite.notes import Notes
 from cockpitlite.plan import Plan, Program, work_out
 from cockpitlite.precision import widest
 from cockpitlite.recorder import Block, Check, Recorder
 from cockpitlite.records import Wish
 from cockpitlite.replay import NotReplayable, bare, loss_gradient
-from cockpitlite.schedule import Budget, Every, Schedule, diagnosed_under, on_diagnosis_schedule
+from cockpitlite.schedule import Budget, Every, Schedule, diagnosed_under
 from cockpitlite.statistics import Line, Memory, Origin, Step, Supply, Unavailable, Want
 from cockpitlite.statistics.families import is_generic
 from cockpitlite.statistics.line import COMPLEX, line_of
@@ -46,9 +44,7 @@ from cockpitlite.statistics.step import norms
 from cockpitlite.weakly import weakly
 
 _UNTRACKED, _NOTHING = Plan(), Wish()
-MOST_NOTED = 20  # changes of what the loss asks for; one that goes on changing tells nothing more
 MOST_QUIET = 16  # steps without anything due, after which what they took is looked at
-_RECORDED_SETTINGS = ("momentum", "betas", "weight_decay", "dampening", "nesterov", "eps", "alpha", "maximize")
 
 
 @dataclass(frozen=True)
@@ -122,7 +118,7 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(self, *args, **kwargs)
         except Exception as error:
-            self._stumbled(error)
+            self._notes.stumbled(self.step, error)
             return None
         finally:
             self._watching += time.perf_counter() - begin
@@ -150,21 +146,15 @@ class Tracker:
         self.after_step: Callable[[int], None] = lambda step: None
         self.reasons: dict[str, str] = {}
         self._programs: dict[Plan, Program] = {}
-        self._alarm = self._broken = self._waited = False
+        self._alarm = self._broken = self._waited = self._resumed = False
         self._quiet = 0
         self._line: Line | None = None
         self._snapshot: _Snapshot | None = None
         self._skips: Tensor | None = None
         self._held: dict[str, Tensor | None] = {}
-        self._reported: dict[str, str] = {}
-        self._counts: dict[str, int] = {}
+        self._notes = Notes(recorder)
         self._measured: set[str] = set()
         self._owners: dict[str, str] = {"loss": "loss"}
-        self._missing: list[bool] | None = None
-        self._dtypes: dict[str, str] = {}
-        self._asked: dict[str, Any] = {}
-        self._structure: dict[str, Any] = {}
-        self._settings: list[dict[str, Any]] | None = None
         self._held_parameters = _held(watched.optimizer)
         self._generator = torch.Generator().manual_seed(0)
         self._memory = Memory()
@@ -223,7 +213,8 @@ class Tracker:
         self.capture.close()
         self._again = self.watched.recorder()
         self.capture = self._new_capture()
-        self._line, self._missing, self._foreign = None, None, frozenset()
+        self._line, self._foreign = None, frozenset()
+        self._notes.take_anew()
         self._held.pop("contributions", None)
 
     def close(self) -> None:
@@ -248,6 +239,7 @@ class Tracker:
             self.paused = False
             self.recorder.event(self.step, "unpause", {})
             self._plan = _UNTRACKED if self.capture.heard else self._next_plan(_UNTRACKED)  # else it is half over
+            self._resumed = True
 
     # --- planning ---
 
@@ -276,11 +268,7 @@ class Tracker:
         except Exception as error:
             if not self._live:
                 raise
-            text = f"every() failed at step {self.step} ({type(error).__name__}: {error})"
-            if "schedule" not in self._reported:
-                self._reported["schedule"] = text
-                _warn(f"{text}, so that step is not tracked")
-                self.recorder.event(self.step, "warning", {"message": text})
+            self._notes.failing_schedule(self.step, error)
             return False
 
     def _program(self, plan: Plan) -> Program:
@@ -350,19 +338,14 @@ class Tracker:
     def _measure(self, plan: Plan) -> None:
         if self._skips is not None:
             self.recorder.skipped_where(self.step, self._skips)
-        if not plan.tracked or self._snapshot is None:
+        snapshot, self._snapshot = self._snapshot, None
+        half, self._resumed = self._resumed and self._came_late(), False
+        if not plan.tracked or snapshot is None or half:
             self._hand_on_loss()
             return
         self._heed_verdicts()
-        step = self._seen_step(self._snapshot)
-        self._snapshot = None
-        if plan.diagnosis or step.missing != self._missing:
-            self._note_structure(step)
-        self._note_settings(step)
-        self._note_dtypes(step)
-        if plan.diagnosis:
-            self._note_loss(step)
-            self._note_graph(step)
+        step = self._seen_step(snapshot)
+        self._notes.of(step, self.watched.model, thoroughly=plan.diagnosis)
         program = self._program(plan)
         supply = Supply(step, program.wants)
         block = Block(self.step, seconds=time.perf_counter() - self._started)
@@ -373,8 +356,14 @@ class Tracker:
                 self._line = self._line_of(supply, plan)
         finally:
             self.capture.busy = False
-        self._remark(step)
+        self._notes.remarks(step)
         self.recorder.block(block)
+
+    def _came_late(self) -> bool:
+        """Whether watching was resumed between a forward and its backward."""
+        wish, backwards = self.capture.wish, self.capture.backwards
+        seen = self.watched.hooked is not None and (wish.calls or wish.forwards)
+        return seen and not any(backward.forwards for backward in backwards)
 
     def _hand_on_loss(self) -> None:
         """Record the loss of a step of which nothing else is measured."""
@@ -395,7 +384,7 @@ class Tracker:
         except Unavailable as reason:
             for instrument in self.instruments:
                 if instrument.judges_previous and plan.prepares(instrument):
-                    self._unavailable(instrument.name, str(reason))
+                    self._notes.unavailable(self.step, instrument.name, str(reason))
             return None
 
     def _read_all(self, program: Program, supply: Supply, block: Block) -> None:
@@ -481,13 +470,15 @@ class Tracker:
             named = named_readings(instrument.name, instrument.read(**{n: supply(kind) for n, kind in demands.items()}))
             self._claim(instrument, named)
         except Unavailable as reason:
-            self._unavailable(instrument.name, str(reason))
+            self._notes.unavailable(self.step, instrument.name, str(reason))
             block.readings += [(name, at, float("nan")) for name in reason.undefined]
             return
         except Exception as error:
             self.instruments.remove(instrument)
             self._programs.clear()
-            self._unavailable(instrument.name, f"switched off after an error: {type(error).__name__}: {error}")
+            self._notes.unavailable(
+                self.step, instrument.name, f"switched off after an error: {type(error).__name__}: {error}"
+            )
             return
         self._measured.update(named)
         for name, reading in named.items():
@@ -510,12 +501,7 @@ class Tracker:
         try:
             block.readings.append(("loss", self.step, supply(BatchLoss).value))
         except Unavailable as reason:
-            self._unavailable("loss", str(reason))
-
-    def _unavailable(self, name: str, reason: str) -> None:
-        if self._reported.get(name) != reason:
-            self._reported[name] = reason
-            self.recorder.event(self.step, "unavailable", {"reading": name, "reason": reason})
+            self._notes.unavailable(self.step, "loss", str(reason))
 
     # --- checks, once, on the device ---
 
@@ -598,8 +584,6 @@ class Tracker:
         """Look at everything on the next step; called by the recorder's thread when a loss is not finite."""
         self._alarm = True
 
-    # --- what is told beside the readings ---
-
     def _scan(self, step: Step) -> dict[tuple[str, str], Tensor]:
         """Return the largest magnitude at every place, in the order of the computation."""
         found: dict[tuple[str, str], Tensor] = {}
@@ -618,92 +602,16 @@ class Tracker:
                 found[kind, name] = norm
         return found
 
-    def _note_structure(self, step: Step) -> None:
-        """Tell which parameters get no gradient or belong to nobody, when that changes."""
-        self._missing = step.missing
-        structure: dict[str, Any] = {
-            "no_gradient": [name for name, missing in zip(step.names, step.missing, strict=True) if missing],
-            "not_in_optimizer": [],
-            "frozen": [],
-            "foreign": 0,
-        }
-        model = self.watched.model
-        if model is not None:
-            held = {id(p) for group in self.watched.optimizer.param_groups for p in group["params"]}
-            named = dict(model.named_parameters())
-            structure["not_in_optimizer"] = [n for n, p in named.items() if p.requires_grad and id(p) not in held]
-            structure["frozen"] = [n for n, p in named.items() if not p.requires_grad]
-            structure["foreign"] = len(held - {id(p) for p in named.values()})
-        if structure != self._structure:
-            self._structure = structure
-            self.recorder.event(self.step, "parameters", structure)
-
-    def _remark(self, step: Step) -> None:
-        """Tell once what a user should know of how readings are made."""
-        for topic, remark in step.remarks.items():
-            if self._reported.get(f"remark {topic}") != remark:
-                self._reported[f"remark {topic}"] = remark
-                self.recorder.event(self.step, "remark", {"topic": topic, "text": remark})
-
-    def _note_dtypes(self, step: Step) -> None:
-        """Tell the number formats of the layers' outputs, when they change."""
-        seen = [forward.activations for backward in step.backwards for forward in backward.forwards]
-        found = {
-            name: str(call.dtype).removeprefix("torch.")
-            for noted in seen
-            for name, calls in noted.items()
-            for call in calls
-        }
-        if found and found != self._dtypes:
-            self._dtypes = found
-            self.recorder.event(self.step, "dtypes", found)
-
-    def _note_loss(self, step: Step) -> None:
-        """Tell what the loss asks for: by which functions, with which factor on them, and whether shapes fit."""
-        found = asked(step.backwards, step.sign)
-        if found and found != self._asked and self._counts.get("loss_functions", 0) < MOST_NOTED:
-            self._asked = found
-            self._counts["loss_functions"] = self._counts.get("loss_functions", 0) + 1
-            self.recorder.event(self.step, "loss_functions", found)
-
-    def _note_graph(self, step: Step) -> None:
-        """Tell once how the model is built, as far as its graph and its layers say."""
-        forwards = [forward for backward in step.backwards for forward in backward.forwards]
-        if forwards and "graph" not in self._reported:
-            self._reported["graph"] = ""
-            names = {id(p): name for name, p in zip(self.watched.names, self.watched.parameters, strict=True)}
-            self.recorder.event(self.step, "graph", read_graph(forwards, names))
-
-    def _note_settings(self, step: Step) -> None:
-        """Tell when a hyperparameter other than the learning rate has changed."""
-        for index, (old, new) in enumerate(zip(self._settings or [], step.groups, strict=False)):
-            for name in _RECORDED_SETTINGS:
-                if old.get(name) != new.get(name):
-                    data = {"group": index, "name": name, "old": old.get(name), "new": new.get(name)}
-                    self.recorder.event(self.step, "settings", data)
-        self._settings = step.groups
-
     def _report_trouble(self) -> None:
-        if self.capture.meter.trouble is not None:
-            error, self.capture.meter.trouble = self.capture.meter.trouble, None
-            self._stumbled(error)
-        if self.capture.seen_eval and "eval_mode" not in self._reported:
-            self._reported["eval_mode"] = ""
-            self.recorder.event(self.step, "eval_mode", {})
-            _warn("the watched model was in eval mode in a training step: call model.train() before training")
-        counts = {"unused_backward": self.capture.unused, "skipped_step": self.capture.skipped}
-        for kind, count in counts.items():
-            if count > self._counts.get(kind, 0) and (kind not in self._counts or on_diagnosis_schedule(self.step)):
-                self._counts[kind] = count
-                self.recorder.event(self.step, kind, {"count": count})
+        capture = self.capture
+        if capture.meter.trouble is not None:
+            error, capture.meter.trouble = capture.meter.trouble, None
+            self._notes.stumbled(self.step, error)
+        if capture.seen_eval:
+            self._notes.eval_mode(self.step)
+        self._notes.count(self.step, "unused_backward", capture.unused)
+        self._notes.count(self.step, "skipped_step", capture.skipped)
         self.recorder.tell_failure()
-
-    def _stumbled(self, error: Exception) -> None:
-        """Report an error of ours once for each kind."""
-        text = f"{type(error).__name__}: {error}"
-        if text not in self._reported:
-            self._reported[text] = text
-            self.recorder.event(self.step, "warning", {"message": f"a step could not be recorded: {text}"})
 
     # --- the price ---
 
@@ -840,7 +748,3 @@ def _minus(now: Tensor | None, then: Tensor | None) -> Tensor | None:
 def _plain_settings(group: Mapping[str, Any]) -> dict[str, Any]:
     """Return a parameter group's settings without its parameters; a rate kept as a tensor stays one."""
     return {name: value for name, value in group.items() if name != "params"}
-
-
-def _warn(message: str) -> None:
-    warnings.warn(f"cockpitlite: {message}", stacklevel=2)

@@ -11,11 +11,11 @@ class Vitals(Instrument):
     """The first non-finite value with its place, the panel's own share of the time, and the memory in use.
 
     Demanding the scan makes tracked steps look at every input, parameter, layer output, loss, gradient and update; the
-    first non-finite one becomes an event of the run. ``cost_share`` is what watching has cost of all the time over the
-    last 500 steps: the time by which tracked steps exceed the usual untracked one, what the hooks of untracked steps
-    take, and what the thread takes that writes. Where every step is tracked there is nothing to compare with, and it is
-    the time that our own code takes. ``memory`` is in bytes: on a GPU the most that tensors have taken, else what the
-    process holds. Costs one pass over the activations.
+    first non-finite one becomes an event of the run. ``cost_share`` is what watching has cost of the time of training
+    over the last 500 steps, without pauses such as a validation: the time by which tracked steps exceed the usual
+    untracked one, what the hooks of untracked steps take, and what the thread takes that writes. Where every step is
+    tracked there is nothing to compare with, and it is the time that our own code takes. ``memory`` is in bytes: on a
+    GPU the most that tensors have taken, else what the process holds. Costs one pass over the activations.
     """
 
     panel = Panel(
@@ -23,7 +23,7 @@ class Vitals(Instrument):
         "performance",
         unit="share of time",
         readings=("cost_share",),
-        help="The share of the wall time that watching takes, over the last 500 steps.",
+        help="What watching takes of the time of training, over the last 500 steps; a validation does not count.",
     )
     preset = "economy"
     order = 90

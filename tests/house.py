@@ -44,6 +44,7 @@ TRAINING = CAPTURE | {
     "plan",
     "recorder",
     "describe",
+    "notes",
     "tracker",
     "attach",
     "demo",
@@ -81,6 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": {"records", "statistics", "instrument"},
     "recorder": {"panel", "store", "instrument"},  # of the last only what a reading is
     "describe": set(),
+    "notes": {"graph", "loss_functions", "statistics", "schedule", "recorder"},
     "tracker": TRAINING - {"tracker", "attach", "demo"} | SHARED,
     "attach": {"tracker", "weakly", "schedule", "instrument", "instruments", "recorder", "describe"} | SHARED,
     # The viewing half: the run file is all it knows of training.
@@ -236,8 +238,8 @@ class _Checker:
         words = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
         called = _last(node.func) if isinstance(node, ast.Call) else ""
         hook = called if HOOKS.fullmatch(called) else words if HOOKS.fullmatch(words) else _taken_hook(node)
-        if hook and self.file != "hooks.py":
-            yield f"{hook}: only hooks.py registers hooks"
+        if hook and self.part != "hooks":
+            yield f"{hook}: only hooks/ registers hooks"
         if SQL.search(words) and self.part != "store":
             yield "only the store holds SQL"
         if called in CALLBACKS and self.part == "dashboard" and self.file != "dashboard/callbacks.py":

@@ -78,11 +78,11 @@ class TestImports:
             (
                 "tracker.py",
                 "layer.register_forward_hook(print)",
-                "register_forward_hook: only hooks.py registers",
+                "register_forward_hook: only hooks/ registers",
             ),
-            ("tracker.py", "Tensor.register_hook(x, print)", "register_hook: only hooks.py registers hooks"),
-            ("tracker.py", "register = x.register_hook", "register_hook: only hooks.py registers hooks"),
-            ("tracker.py", "getattr(x, 'register_step_post_hook')", "register_step_post_hook: only hooks.py"),
+            ("tracker.py", "Tensor.register_hook(x, print)", "register_hook: only hooks/ registers hooks"),
+            ("tracker.py", "register = x.register_hook", "register_hook: only hooks/ registers hooks"),
+            ("tracker.py", "getattr(x, 'register_step_post_hook')", "register_step_post_hook: only hooks/"),
             ("cli.py", "db.execute('SELECT value FROM reading')", "only the store holds SQL"),
             (
                 "dashboard/layout.py",

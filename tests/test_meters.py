@@ -115,6 +115,12 @@ def test_times_are_those_of_a_sliding_window(times):
     assert times.step_seconds == pytest.approx(1.0)
 
 
+def test_a_validation_does_not_make_watching_look_cheap(times):
+    for step in range(meters.SHARE_STEPS):
+        times.took(step, 1.0 + 100 * (step % 50 == 49), 0.1)
+    assert times.share == pytest.approx(0.1, rel=0.05)
+
+
 def test_a_tracked_step_costs_what_it_exceeds_the_usual_one_by(times):
     for step in range(10):
         times.took(step, 1.0)

@@ -172,6 +172,27 @@ def test_a_pause_keeps_nothing(watch):
     assert land(optimizer).series("norm_test")[0].tolist() == [0, 1, 7, 8]
 
 
+@pytest.mark.parametrize("paused_too", [False, True])
+def test_watching_goes_on_with_the_step_after_a_forward_that_was_not_seen(watch, paused_too):
+    model = nn.Linear(5, 4)
+    optimizer = watch(SGD(model.parameters(), lr=0.1), model)
+    train(model, optimizer, steps=2)
+    if not paused_too:
+        optimizer.cockpit.pause()
+    x, y = next(iter(batches()))
+    out = model(x)
+    if paused_too:
+        optimizer.cockpit.pause()
+    optimizer.cockpit.resume()
+    optimizer.zero_grad()
+    functional.cross_entropy(out, y).backward()
+    optimizer.step()
+    train(model, optimizer, steps=2)
+    run = land(optimizer)
+    assert run.series("grad_norm")[0].tolist() == run.series("norm_test")[0].tolist() == [0, 1, 3, 4]
+    assert not run.unavailable().keys() & {"norm_test", "grad_norm", "step_curvature"}
+
+
 def test_two_watches_follow_one_output(watch, tmp_path):
     model = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 4))
     first = watch(SGD(model[0].parameters(), lr=0.1), model)

@@ -1,0 +1,22 @@
+"""The only room that registers torch hooks: it turns what passes through a training step into records."""
+
+from cockpitlite.hooks.calls import CallRecorder, Owner, Shapes
+from cockpitlite.hooks.capture import WAITING, Capture, changes_gradients, is_compiled_in_place, versions_of
+from cockpitlite.hooks.guard import Meter
+from cockpitlite.hooks.silence import hooks_bypassed, recorded_shapes
+from cockpitlite.hooks.steps import attach_to_steps
+
+__all__ = [
+    "WAITING",
+    "CallRecorder",
+    "Capture",
+    "Meter",
+    "Owner",
+    "Shapes",
+    "attach_to_steps",
+    "changes_gradients",
+    "hooks_bypassed",
+    "is_compiled_in_place",
+    "recorded_shapes",
+    "versions_of",
+]
