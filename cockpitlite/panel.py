@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 Group = Literal["step size", "gradients", "curvature", "performance"]
 Scale = Literal["linear", "log"]
 Kind = Literal["curve", "parabola", "histogram", "joint"]
+Per = Literal["layer", "class", "group"]
 
 GROUPS: tuple[Group, ...] = ("step size", "gradients", "curvature", "performance")
 
@@ -19,12 +20,13 @@ class Panel:
     """One chart: its words, its axis, and which readings it shows.
 
     ``readings`` are the names of the series drawn, the first being the one the panel is about. ``layered`` names the
-    first reading as one that also has a value per layer. ``healthy`` is the shaded range, either end open as ``None``.
-    ``marks`` are horizontal reference lines with their labels. ``ratio`` names a numerator and a denominator: where
-    given, a smoothed curve is the ratio of the smoothed parts, never the smoothed ratio. ``kind`` is ``"parabola"`` for
-    a normalized step length, whose distribution is also drawn on the unit parabola; ``"histogram"`` for counts, drawn
-    over the steps as a heat map; ``"joint"`` for counts of two quantities, whose newest are drawn as one heat map, and
-    which ``axes`` names in the order of the counts' axes. Of these two kinds only the first reading is drawn.
+    first reading as one that also has a value per layer, or per what ``per`` says. ``healthy`` is the shaded range,
+    either end open as ``None``. ``marks`` are horizontal reference lines with their labels. ``ratio`` names a numerator
+    and a denominator: where given, a smoothed curve is the ratio of the smoothed parts, never the smoothed ratio.
+    ``kind`` is ``"parabola"`` for a normalized step length, whose distribution is also drawn on the unit parabola;
+    ``"histogram"`` for counts, drawn over the steps as a heat map; ``"joint"`` for counts of two quantities, whose
+    newest are drawn as one heat map, and which ``axes`` names in the order of the counts' axes. Of these two kinds only
+    the first reading is drawn.
     """
 
     title: str
@@ -35,6 +37,7 @@ class Panel:
     kind: Kind = "curve"
     readings: tuple[str, ...] = ()
     layered: bool = False
+    per: Per = "layer"
     healthy: tuple[float | None, float | None] | None = None
     marks: tuple[tuple[float, str], ...] = ()
     ratio: tuple[str, str] | None = None

@@ -14,7 +14,7 @@ from pathlib import Path
 from dash import Dash
 from werkzeug.serving import make_server
 
-from cockpitlite.dashboard import access, callbacks, download, layout, packing
+from cockpitlite.dashboard import access, callbacks, download, layers, layout, packing
 from cockpitlite.dashboard.runs import Runs, check
 
 ASSETS = Path(__file__).parent / "assets"
@@ -57,7 +57,7 @@ def create_app(path: str | Path, *, wait: bool = False, host: str = "127.0.0.1",
         add_log_handler=False,
     )
     app.index_string = INDEX.replace("ICON", app.get_asset_url("favicon.svg"))
-    app.layout = lambda: layout.page(runs.entries())
+    app.layout = lambda: layout.page(runs.entries(), layers.page())
     callbacks.register(app, runs)
     download.offer(app.server, runs, app.config.routes_pathname_prefix)
     packing.pack(app.server)

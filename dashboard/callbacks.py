@@ -10,7 +10,7 @@ from typing import Any
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_update
 from dash.development.base_component import Component
 
-from cockpitlite.dashboard import layout, live, overlays, table
+from cockpitlite.dashboard import layers, layout, live, overlays, table
 from cockpitlite.dashboard.findings import findings
 from cockpitlite.dashboard.listing import Listing
 from cockpitlite.dashboard.runs import UNREADABLE, Runs, panels
@@ -18,7 +18,8 @@ from cockpitlite.dashboard.updates import Shown
 from cockpitlite.dashboard.verdict import DiagnosisError, Judge, Verdict, not_judged, verdict
 
 PROPERTIES = {"chart": "figure", "gauge": "figure", "cursor": "data"}  # the other parts change their children
-FRAME = ("notice", "state", "step", "rulers", "reopen")
+FRAME = ("notice", "state", "step", "rulers", "reopen", "redraw")
+STORES = ("reopen", "redraw")  # of these, which are no text
 
 
 def register(app: Dash, runs: Runs) -> None:
@@ -26,6 +27,7 @@ def register(app: Dash, runs: Runs) -> None:
     _register_browser(app)
     _register_board(app, runs)
     _register_tick(app, runs)
+    _register_layers(app, runs)
     _register_picker(app, runs)
     judge = Judge()
     _register_diagnosis(app, runs, judge)
@@ -98,7 +100,7 @@ def _register_board(app: Dash, runs: Runs) -> None:
 
 def _register_tick(app: Dash, runs: Runs) -> None:
     parts = {kind: Output(_every(kind), PROPERTIES.get(kind, "children")) for kind in live.PARTS}
-    frame = {name: Output(name, "data" if name == "reopen" else "children") for name in FRAME}
+    frame = {name: Output(name, "data" if name in STORES else "children") for name in FRAME}
 
     @app.callback(
         output={"parts": parts, "frame": frame},
@@ -106,21 +108,28 @@ def _register_tick(app: Dash, runs: Runs) -> None:
         state={
             "key": State("picker", "value"),
             "view": State("view", "data"),
+            "chosen": State("chosen", "data"),
             "cursors": State(_every("cursor"), "data"),
         },
         running=[(Output("tick", "disabled"), True, False)],  # at most one tick under way: the page never starves
         prevent_initial_call=True,
     )
     def follow(
-        request: Mapping[str, Any], key: str | None, view: Mapping[str, Any], cursors: Sequence[Any]
+        request: Mapping[str, Any], key: str | None, view: Mapping[str, Any], chosen: Any, cursors: Sequence[Any]
     ) -> dict[str, Any]:
         """Send what is new of the charts on the screen, and how the run stands."""
         asked = ctx.outputs_grouping["parts"]
         boards = [output["id"]["board"] for output in asked["cursor"]]
-        shown = dict(zip(boards, cursors, strict=True)) if view["page"] == "overview" else None
-        changes, frame = _tick(runs, request, key, shown)
+        shown = dict(zip(boards, cursors, strict=True))
+        layer = layers.Chosen.of(chosen)
+        board, changes, frame = _tick(runs, request, key, view["page"], layer, shown)
         answers = {
-            kind: [changes.parts[kind].get(output["id"]["index"], no_update) for output in outputs]
+            kind: [
+                changes.parts[kind].get(output["id"]["index"], no_update)
+                if output["id"]["board"] == board
+                else no_update
+                for output in outputs
+            ]
             for kind, outputs in asked.items()
         }
         return {"parts": answers, "frame": {name: frame.get(name, no_update) for name in FRAME}}
@@ -131,24 +140,93 @@ def _every(kind: str) -> dict[str, Any]:
 
 
 def _tick(
-    runs: Runs, request: Mapping[str, Any], key: str | None, cursors: Mapping[str, Any] | None
-) -> tuple[live.Changes, dict[str, Any]]:
-    """Return what changes on the board, where it is shown, and in the frame around it."""
+    runs: Runs,
+    request: Mapping[str, Any],
+    key: str | None,
+    page: str,
+    chosen: layers.Chosen | None,
+    cursors: Mapping[str, Any],
+) -> tuple[str, live.Changes, dict[str, Any]]:
+    """Return which board is shown, what changes on it, and in the frame around it."""
     nothing = live.Changes()
     if key is None:
-        return nothing, {"notice": None, "state": None, "step": None}
+        return "", nothing, {"notice": None, "state": None, "step": None}
     try:
         opened = runs.open(key)
         run = opened.run
         frame = layout.standing(run.meta, run.live, run.last_step, run.names()) | {"notice": None}
-        if cursors is None:
-            return nothing, frame
+        views = live.views(request)
+        if page == "layers" and chosen is not None:
+            found = layers.parts(opened, chosen.layer)
+            board = layers.board_of(opened, chosen.layer, found)
+            if board not in cursors:
+                return board, nothing, frame | ({"redraw": time.time()} if found else {})
+            return board, live.layer_news(opened, found, chosen.step, _shown(cursors[board]), views), frame
+        if page != "overview":
+            return "", nothing, frame
         if opened.identity not in cursors:
-            return nothing, frame | {"reopen": time.time()}
-        cursor = [Shown.from_dict(shown) for shown in cursors[opened.identity]]
-        return live.news(opened, cursor, live.views(request)), frame
+            return "", nothing, frame | {"reopen": time.time()}
+        return opened.identity, live.news(opened, _shown(cursors[opened.identity]), views), frame
     except UNREADABLE as error:
-        return nothing, {"notice": layout.notice(error), "state": None}
+        return "", nothing, {"notice": layout.notice(error), "state": None}
+
+
+def _shown(cursor: Sequence[Mapping[str, Any]]) -> list[Shown]:
+    return [Shown.from_dict(shown) for shown in cursor]
+
+
+def _register_layers(app: Dash, runs: Runs) -> None:
+    browser: Any = app  # its method is not annotated
+    browser.clientside_callback(
+        ClientsideFunction("cockpit", "askForMap"),
+        Output("map-request", "data"),
+        Input("tick", "n_intervals"),
+        Input("view", "data"),
+    )
+    browser.clientside_callback(
+        ClientsideFunction("cockpit", "drawMap"), Output("map-words", "children"), Input("map-news", "data")
+    )
+    browser.clientside_callback(
+        ClientsideFunction("cockpit", "markRows"), Output("map-rows", "title"), Input("blamed", "data")
+    )
+
+    @app.callback(
+        Output("map-news", "data"),
+        Input("map-request", "data"),
+        State("picker", "value"),
+        State("view", "data"),
+        running=[(Output("map", "className"), "asked", "")],
+        prevent_initial_call=True,
+    )
+    def follow_map(request: Mapping[str, Any], key: str | None, view: Mapping[str, Any]) -> Any:
+        """Send what is new of the map of layers, while that is what is looked at."""
+        if key is None or view["page"] != "layers":
+            return no_update
+        try:
+            return layers.news(runs.open(key), request) or no_update
+        except UNREADABLE:  # the tick says why
+            return no_update
+
+    @app.callback(
+        Output("layer-board", "children"),
+        Input("chosen", "data"),
+        Input("redraw", "data"),
+        State("picker", "value"),
+        State(_every("cursor"), "id"),
+        prevent_initial_call=True,
+    )
+    def open_layer(chosen: Any, _: Any, key: str | None, drawn: Sequence[Mapping[str, Any]]) -> Any:
+        """Draw what a layer has; where it is drawn and only another step is marked, that is for the next tick."""
+        layer = layers.Chosen.of(chosen)
+        if key is None or layer is None:
+            return []
+        try:
+            opened = runs.open(key)
+            board = layers.board_of(opened, layer.layer, layers.parts(opened, layer.layer))
+            there = any(each["board"] == board for each in drawn)
+            return no_update if there else layers.board(opened, layer)
+        except UNREADABLE:
+            return no_update  # the next tick says why
 
 
 def _register_picker(app: Dash, runs: Runs) -> None:
@@ -181,18 +259,19 @@ def _register_diagnosis(app: Dash, runs: Runs, judge: Judge) -> None:
         Output("findings", "children"),
         Output("title", "data-title"),
         Output("judged", "data"),
+        Output("blamed", "data"),
         Input("look", "data"),
         Input("picker", "value"),
         State("judged", "data"),
     )
-    def diagnose(_: Any, key: str | None, before: str | None) -> tuple[Any, Any, Any, Any]:
+    def diagnose(_: Any, key: str | None, before: str | None) -> tuple[Any, ...]:
         """Say what is wrong with the run; nothing changes on the page while that is the same."""
-        said, listed = _judged(app, runs, judge, key)
+        said, listed, layers_blamed = _judged(app, runs, judge, key)
         now = repr((key, said, listed))
         if now == before:
-            return no_update, no_update, no_update, no_update
+            return (no_update,) * 5
         title = " ".join(filter(None, (said.icon, said.sentence, f"– {key}" if key else "")))
-        return layout.verdict(said), listed, title, now
+        return layout.verdict(said), listed, title, now, layers_blamed
 
 
 def _register_runs(app: Dash, runs: Runs, listing: Listing) -> None:
@@ -260,16 +339,19 @@ def _register_runs(app: Dash, runs: Runs, listing: Listing) -> None:
         return [offered], [wanted if wanted != chosen[0] else no_update], [overlays.comparison(found, wanted)]
 
 
-def _judged(app: Dash, runs: Runs, judge: Judge, key: str | None) -> tuple[Verdict, list[Component]]:
-    """Return the verdict, and the findings as they are listed."""
+def _judged(
+    app: Dash, runs: Runs, judge: Judge, key: str | None
+) -> tuple[Verdict, list[Component], Mapping[str, Sequence[str]]]:
+    """Return the verdict, the findings as they are listed, and the layers that they name."""
     if key is None:
-        return not_judged("No run to judge yet."), []
+        return not_judged("No run to judge yet."), [], {}
     try:
         opened = runs.open(key)
         standing, cleared = judge.findings(opened), judge.cleared(opened)
-        return verdict(standing, opened.run.last_step), findings(standing, cleared, panels(opened.run))
+        listed = findings(standing, cleared, panels(opened.run))
+        return verdict(standing, opened.run.last_step), listed, layers.blamed(standing)
     except DiagnosisError as error:
         app.logger.error("the diagnosis of %s failed", key, exc_info=error)
-        return not_judged(f"The diagnosis failed ({error})."), []
+        return not_judged(f"The diagnosis failed ({error})."), [], {}
     except UNREADABLE:  # the tick says why
-        return not_judged("A run that cannot be read cannot be judged."), []
+        return not_judged("A run that cannot be read cannot be judged."), [], {}

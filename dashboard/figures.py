@@ -30,7 +30,12 @@ SPARSE = 40  # so few points are marked one by one
 PAUSE = 5  # a line is not drawn over a pause that is so many times as long as the distances on both sides of it
 MARK_WIDTH = 6  # pixels between marks that are all alike
 IN_LEGEND: tuple[Role, ...] = ("main", "second", "raw", "layers", "low", "high")
-EVENT_WORDS = {"resume": "resumed", "nonfinite": "first non-finite value", "dropped": "steps left out"}
+EVENT_WORDS = {
+    "resume": "resumed",
+    "nonfinite": "first non-finite value",
+    "dropped": "steps left out",
+    "chosen": "the chosen cell",
+}
 
 
 @dataclass(frozen=True)
@@ -296,7 +301,7 @@ def _events(kind: str, events: tuple[Event, ...]) -> Curve:
     steps = np.array(sorted(event.step for event in events if event.kind == kind), dtype=np.int64)
     words = [f"{EVENT_WORDS[kind]} at step {step:,}" for step in steps.tolist()]
     return Curve(
-        f"event:{kind}",
+        f"event:{kind}" + (f" {steps.tolist()}" if kind == "chosen" else ""),  # it moves both ways
         "event",
         kind,
         np.repeat(steps, 3),

@@ -81,9 +81,21 @@ def _evidence(evidence: Evidence, key: str, places: Mapping[str, int], panels: S
         className="evidence",
         children=[
             head,
+            *([_to_layer(evidence)] if evidence.layer is not None else []),
             *([html.Div(table, className="values", tabIndex=0)] if shown else []),
             *([html.P(f"and {left_out:,} more", className="since")] if left_out > 0 else []),
         ],
+    )
+
+
+def _to_layer(evidence: Evidence) -> Component:
+    """Return a button that ``layers.js`` takes to the layer, with the evidence's first step marked."""
+    step = str(evidence.steps[0]) if evidence.steps else ""
+    return html.Button(
+        ["Show layer ", html.Code(evidence.layer)],
+        className="to-layer",
+        type="button",
+        **attributes(data_to_layer=str(evidence.layer), data_quantity=evidence.reading, data_step=step),
     )
 
 

@@ -65,7 +65,8 @@ def ticks(panel: Panel, readings: Readings) -> dict[str, dict[str, Any]]:
 def cursor(panel: Panel, readings: Readings) -> dict[str, int]:
     """Return what tells whether a heat map that was sent is the present one: its last step, its events, its bins."""
     step = -1 if readings.newest is None else max(readings.newest[0], readings.columns.last)
-    return {"step": step, "events": len(readings.events), "bins": zlib.crc32(repr(ticks(panel, readings)).encode())}
+    happened = zlib.crc32(repr([(event.step, event.kind) for event in readings.events]).encode())
+    return {"step": step, "events": happened, "bins": zlib.crc32(repr(ticks(panel, readings)).encode())}
 
 
 def headline(panel: Panel, readings: Readings) -> str:

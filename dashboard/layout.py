@@ -19,17 +19,18 @@ from cockpitlite.panel import GROUPS, Group, Panel
 from cockpitlite.store import RunFileError
 
 COLUMNS: tuple[Group, ...] = ("step size", "gradients", "curvature")
-PAGES = {"overview": "Overview", "diagnosis": "Diagnosis", "runs": "Runs"}
+PAGES = {"overview": "Overview", "layers": "Layers", "diagnosis": "Diagnosis", "runs": "Runs"}
 GRAPH_CONFIG: Any = {"displayModeBar": False, "responsive": True, "doubleClick": "reset"}
 
 
 # The frame --------------------------------------------------------------------------------------------------------
 
 
-def page(entries: Sequence[Entry]) -> Component:
+def page(entries: Sequence[Entry], layers: Sequence[Component]) -> Component:
     """Return the whole page; the board, verdict and findings are filled in by the callbacks.
 
-    Its sections name the pages they belong to; the browser shows those of one page (``assets/address.js``).
+    ``layers`` is what stands on the page of that name. The sections name the pages they belong to; the browser shows
+    those of one page (``assets/address.js``).
     """
     return html.Div(
         id="page",
@@ -40,6 +41,7 @@ def page(entries: Sequence[Entry]) -> Component:
             dcc.Store(id="view"),
             dcc.Store(id="request"),
             dcc.Store(id="reopen"),
+            dcc.Store(id="redraw"),
             dcc.Store(id="look"),
             dcc.Store(id="judged"),
             dcc.Store(id="newest"),
@@ -53,7 +55,9 @@ def page(entries: Sequence[Entry]) -> Component:
                     html.Div(id="notice", role="alert"),
                     html.Div(id="astray", role="alert"),
                     _diagnosis(),
-                    _section("overview", tools.bar(), html.Div(id="board")),
+                    html.Div(tools.bar(), **attributes(data_pages="overview layers")),
+                    _section("overview", html.Div(id="board")),
+                    _section("layers", *layers),
                     _section("runs", html.Div(id="runs-page")),
                 ],
             ),
@@ -285,26 +289,36 @@ def _group(group: Group, cards: list[Component], identity: str) -> Component:
     )
 
 
-def card(identity: str, index: int, panel: Panel, readings: Readings, unavailable: Mapping[str, str]) -> Component:
-    """Return one panel: its name, its newest value, its charts, and what is to be said about them."""
+def card(
+    identity: str,
+    index: int,
+    panel: Panel,
+    readings: Readings,
+    unavailable: Mapping[str, str],
+    anchor: str = "panel",
+) -> Component:
+    """Return one panel: its name, its newest value, its charts, and what is to be said about them.
+
+    ``anchor`` and the index are its name in the address.
+    """
     draw = heatmaps.figure if panel.kind in heatmaps.KINDS else figures.figure
     charts = [_graph("chart", index, identity, draw(panel, readings, revision=identity))]
     if panel.kind == "parabola":
         charts.insert(0, _graph("gauge", index, identity, gauge.figure(panel, readings, revision=identity)))
     head = [
-        html.H3(panel.title, id=f"panel-{index}-title"),
+        html.H3(panel.title, id=f"{anchor}-{index}-title"),
         *([_help(panel)] if panel.help else []),
         html.Div(value(panel, readings), id=part("value", index, identity), className="value"),
         *tools.of_card(panel),
     ]
     return html.Article(
-        id=f"panel-{index}",
+        id=f"{anchor}-{index}",
         className=f"card {panel.kind}",
         **attributes(
             data_panel=str(index),
             data_name=panel.name,
             data_scale=panel.scale,
-            aria_labelledby=f"panel-{index}-title",
+            aria_labelledby=f"{anchor}-{index}-title",
         ),
         children=[
             html.Div(head, className="head"),

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from dash import Patch
 
-from cockpitlite.dashboard import figures, layout, rulers, updates
+from cockpitlite.dashboard import figures, layers, layout, rulers, updates
 from cockpitlite.dashboard.readings import Readings
 from cockpitlite.dashboard.runs import OpenRun, panels
 from cockpitlite.dashboard.smoothing import STRONGEST
@@ -16,6 +16,7 @@ from cockpitlite.dashboard.updates import Axis, Shown, View
 from cockpitlite.panel import Panel, Scale
 
 PARTS = ("chart", "gauge", "value", "words", "cards", "cursor")
+Views = Mapping[int, View]
 WIDEST = 2000  # pixel columns a page may ask for
 
 
@@ -30,15 +31,46 @@ class Changes:
         self.parts[kind][index] = content
 
 
-def news(opened: OpenRun, cursor: Sequence[Shown], views: Mapping[int, View]) -> Changes:
+def news(opened: OpenRun, cursor: Sequence[Shown], views: Views) -> Changes:
     """Return what a page lacks that was sent ``cursor`` and has the panels of ``views`` on its screen."""
-    changes = Changes()
+    changes, sent = Changes(), list(cursor)
     drawn, unavailable = panels(opened.run), opened.run.unavailable()
-    sent = list(cursor)
     visible = [place for place in views if place < min(len(sent), len(drawn))]
+    readings = opened.reader.read([drawn[place] for place in visible], [views[place].window for place in visible])
+    _follow_panels(changes, opened, drawn, dict(zip(visible, readings, strict=True)), sent, views, unavailable)
+    sent += _add_panels(changes, opened, drawn, len(sent), unavailable)
+    if sent != list(cursor):
+        changes.put("cursor", 0, [shown.to_dict() for shown in sent])
+    return changes
+
+
+def layer_news(
+    opened: OpenRun, found: Sequence[layers.Part], step: int | None, cursor: Sequence[Shown], views: Views
+) -> Changes:
+    """Return what a page lacks of the board of a layer, whose panels are those of ``found``."""
+    changes, sent = Changes(), list(cursor)
+    visible = [place for place in views if place < min(len(sent), len(found))]
     windows = [views[place].window for place in visible]
+    readings = layers.read(opened, [found[place] for place in visible], step, windows)
+    drawn = [panel for panel, _ in found]
+    _follow_panels(changes, opened, drawn, dict(zip(visible, readings, strict=True)), sent, views, {})
+    if sent != list(cursor):
+        changes.put("cursor", 0, [shown.to_dict() for shown in sent])
+    return changes
+
+
+def _follow_panels(
+    changes: Changes,
+    opened: OpenRun,
+    drawn: Sequence[Panel],
+    read: Mapping[int, Readings],
+    sent: list[Shown],
+    views: Views,
+    unavailable: Mapping[str, str],
+) -> None:
+    """Name what is new of the panels that were read, and note in ``sent`` that it was sent."""
     ruler = _ruler(opened, views)
-    for place, readings in zip(visible, opened.reader.read([drawn[place] for place in visible], windows), strict=True):
+    for place, readings in read.items():
         before, view = sent[place], views[place]
         sent[place] = _follow_panel(changes, place, drawn[place], readings, before, view, unavailable)
         if drawn[place].kind != "joint" and _relabelled(changes, place, before, view):
@@ -46,10 +78,6 @@ def news(opened: OpenRun, cursor: Sequence[Shown], views: Mapping[int, View]) ->
             for name, value in rulers.ticks(ruler, view.axis, view.window, opened.run.last_step or 0).items():
                 patch["layout"]["xaxis"][name] = value
             sent[place] = replace(sent[place], view=replace(sent[place].view, axis=view.axis, window=view.window))
-    sent += _add_panels(changes, opened, drawn, len(sent), unavailable)
-    if sent != list(cursor):
-        changes.put("cursor", 0, [shown.to_dict() for shown in sent])
-    return changes
 
 
 def views(request: Mapping[str, Any]) -> dict[int, View]:

@@ -13,12 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cockpitlite.dashboard import layer_map
+from cockpitlite.dashboard.layer_map import LayerMap
 from cockpitlite.heat import Columns, grown, is_sound
 from cockpitlite.panel import Panel
 from cockpitlite.store import Event, Histogram, Outline, Run, Steps, Values
 
 Window = tuple[float, float]
+Key = tuple[str, str | None]  # a reading, and one of its layers or None for its total
 
+KEPT = 200  # series that are kept in memory
 APPENDED = 20_000  # points after which a series is outlined anew
 
 
@@ -172,28 +176,51 @@ class RunReader:
     def __init__(self, run: Run) -> None:
         self.run = run
         self._lock = threading.Lock()
-        self._series: dict[str, Series] = {}
+        self._series: dict[Key, Series] = {}
         self._layers: dict[str, Layers] = {}
-        self._columns: dict[str, Columns] = {}
-        self._closer: dict[str, tuple[tuple[int, int], Outline]] = {}
-        self._appended: Counter[str] = Counter()
+        self._columns: dict[Key, Columns] = {}
+        self._closer: dict[Key, tuple[tuple[int, int], Outline]] = {}
+        self._maps: dict[str, LayerMap] = {}
+        self._closer_maps: dict[str, tuple[tuple[int, int], LayerMap]] = {}
+        self._appended: Counter[Key] = Counter()
         self._resumes = 0
 
-    def read(self, panels: Sequence[Panel], windows: Sequence[Window | None] = ()) -> list[Readings]:
-        """Return what each of the panels draws now; one that is zoomed to a window of steps has it in detail."""
+    def read(
+        self, panels: Sequence[Panel], windows: Sequence[Window | None] = (), layers: Sequence[str | None] = ()
+    ) -> list[Readings]:
+        """Return what each of the panels draws now; one that is zoomed to a window of steps has it in detail.
+
+        A panel with one of ``layers`` has that layer's readings in place of the totals.
+        """
         with self._lock:
             events = tuple(self.run.events())
             self._forget_at_resume(events)
             known = set(self.run.names())
-            zooms = itertools.zip_longest(panels, windows)
-            return [self._readings(panel, window, known, events) for panel, window in zooms]
+            asked = itertools.zip_longest(panels, windows, layers)
+            return [self._readings(panel, window, layer, known, events) for panel, window, layer in asked]
 
-    def _readings(self, panel: Panel, window: Window | None, known: set[str], events: tuple[Event, ...]) -> Readings:
-        series = {name: self._zoomed(name, window) for name in names_of(panel) if name in known}
+    def layer_map(self, name: str, window: Window | None = None) -> LayerMap:
+        """Return a reading of every layer as a matrix of bounded size, over all steps or over a window of them."""
+        with self._lock:
+            self._forget_at_resume(tuple(self.run.events("resume")))
+            end = (self.run.last_step or 0) + 1
+            if window is None:
+                self._maps[name] = layer_map.read(self.run, name, (0, end), self._maps.get(name))
+                return self._maps[name]
+            steps = _whole_steps(window)
+            steps = min(steps[0], end - 1), min(steps[1], end)
+            if self._closer_maps.get(name, (None,))[0] != steps or steps[1] == end:
+                self._closer_maps[name] = steps, layer_map.read(self.run, name, steps)
+            return self._closer_maps[name][1]
+
+    def _readings(
+        self, panel: Panel, window: Window | None, layer: str | None, known: set[str], events: tuple[Event, ...]
+    ) -> Readings:
+        series = {name: self._zoomed((name, layer), window) for name in names_of(panel) if name in known}
         name = panel.readings[0]
         if panel.kind in ("histogram", "joint") and name in known:
-            columns = self._grown_columns(name) if panel.kind == "histogram" else NO_COLUMNS
-            newest = self.run.newest_histogram(name)
+            columns = self._grown_columns((name, layer)) if panel.kind == "histogram" else NO_COLUMNS
+            newest = self.run.newest_histogram(name, layer)
             fits = newest is not None and is_sound(newest[1], axes=2 if panel.kind == "joint" else 1)
             return Readings(series, NO_LAYERS, events, columns, newest if fits else None)
         layered = panel.layered and name in known
@@ -205,28 +232,37 @@ class RunReader:
         if resumes != self._resumes:
             for read in (self._series, self._layers, self._columns, self._closer, self._appended):
                 read.clear()
+            self._maps.clear()
+            self._closer_maps.clear()
             self._resumes = resumes
 
-    def _grown_series(self, name: str) -> Series:
-        old = self._series.get(name, NO_SERIES)
-        if not len(old) or self._appended[name] > APPENDED:
-            self._series[name], self._appended[name] = Series.of(self.run.outline(name)), 0
-            return self._series[name]
+    def _grown_series(self, key: Key) -> Series:
+        name, layer = key
+        old = self._series.pop(key, NO_SERIES)
+        while len(self._series) >= KEPT:
+            self._forget(next(iter(self._series)))  # the one that was longest not asked for
+        if not len(old) or self._appended[key] > APPENDED:
+            self._series[key], self._appended[key] = Series.of(self.run.outline(name, layer=layer)), 0
+            return self._series[key]
         last = int(old.steps[-1])  # read once more: a second value for a step replaces the first
-        steps, values = self.run.series(name, since=last)
-        self._series[name] = old.grown(steps, values)
-        self._appended[name] += len(steps)
-        return self._series[name]
+        steps, values = self.run.series(name, since=last, layer=layer)
+        self._series[key] = old.grown(steps, values)
+        self._appended[key] += len(steps)
+        return self._series[key]
 
-    def _zoomed(self, name: str, window: Window | None) -> Series:
+    def _forget(self, key: Key) -> None:
+        for read in (self._series, self._columns, self._closer, self._appended):
+            read.pop(key, None)
+
+    def _zoomed(self, key: Key, window: Window | None) -> Series:
         """Return a series with a window of it in detail where it is an outline."""
-        series = self._grown_series(name)
+        series = self._grown_series(key)
         if series.spans is None or window is None:
             return series
-        steps = max(0, math.floor(window[0])), math.ceil(window[1]) + 1
-        if self._closer.get(name, (None,))[0] != steps or steps[1] > int(series.steps[-1]):
-            self._closer[name] = steps, self.run.outline(name, steps)
-        return series.closer(*self._closer[name])
+        steps = _whole_steps(window)
+        if self._closer.get(key, (None,))[0] != steps or steps[1] > int(series.steps[-1]):
+            self._closer[key] = steps, self.run.outline(key[0], steps, layer=key[1])
+        return series.closer(*self._closer[key])
 
     def _grown_layers(self, name: str) -> Layers:
         old = self._layers.get(name, NO_LAYERS)
@@ -240,10 +276,15 @@ class RunReader:
             self._layers[name] = _joined(old, new)
         return self._layers.get(name, old)
 
-    def _grown_columns(self, name: str) -> Columns:
-        old = self._columns.get(name, NO_COLUMNS)
-        self._columns[name] = grown(old, self.run.each_histogram(name, since=old.last + 1))
-        return self._columns[name]
+    def _grown_columns(self, key: Key) -> Columns:
+        old = self._columns.get(key, NO_COLUMNS)
+        self._columns[key] = grown(old, self.run.each_histogram(*key, since=old.last + 1))
+        return self._columns[key]
+
+
+def _whole_steps(window: Window) -> tuple[int, int]:
+    """Return the range of steps that a window shows, its end left out."""
+    return max(0, math.floor(window[0])), max(1, math.ceil(window[1]) + 1)
 
 
 def _joined(old: Layers, new: Layers) -> Layers:

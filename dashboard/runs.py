@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cockpitlite.dashboard.readings import RunReader
-from cockpitlite.panel import Kind, Panel, Scale
+from cockpitlite.panel import Kind, Panel, Per, Scale
 from cockpitlite.store import LIVE_SECONDS, SUFFIX, Run, RunFileError, find_runs, load
 
 # What reading a run file raises that is lost, damaged, or made up by somebody.
@@ -134,6 +134,7 @@ def _is_sound(panel: Panel) -> bool:
         and all(pair is None or len(pair) == 2 for pair in (panel.ratio, panel.axes))
         and panel.scale in get_args(Scale)
         and panel.kind in get_args(Kind)
+        and panel.per in get_args(Per)
     )
 
 

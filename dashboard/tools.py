@@ -23,6 +23,7 @@ SHORTCUTS = {
     "space": "pause, and go on",
     "/": "search, or choose a run",
     "g o": "Overview",
+    "g l": "Layers",
     "g d": "Diagnosis",
     "g r": "Runs",
     "esc": "show all steps; close what is unfolded",

@@ -1,4 +1,4 @@
-"""Take the pictures of docs/reading-a-finding.md in Chromium: a finding on the page, and its evidence in a chart.
+"""Take pictures in Chromium: a finding and its evidence for docs/reading-a-finding.md, a map of layers for the README.
 
 python docs/shots.py
 """
@@ -6,6 +6,7 @@ python docs/shots.py
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import shutil
 import subprocess
@@ -14,13 +15,37 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from finding import trained
+import torch
+from finding import batches, trained
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from torch import nn
+
+import cockpitlite
 
 HERE = Path(__file__).parent
 SIZE = {"width": 1280, "height": 700}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+MAP: ViewportSize = {"width": 1280, "height": 1000}
+LAYER, STEP = "6.0.weight", 160  # chosen on the map
+DEPTH = 12  # of the network whose layers are mapped
 COLOURS = 200  # a picture of a page needs no more, and takes a third of the bytes
+
+
+def deep(path: Path) -> Path:
+    """Train a network that is deep for its initialisation: the gradient hardly reaches its first layers."""
+    torch.manual_seed(0)
+    widths = [64, *[32] * DEPTH, 10]
+    blocks = [nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in itertools.pairwise(widths[:-1])]
+    model = nn.Sequential(*blocks, nn.Linear(widths[-2], widths[-1]))
+    panel = ["economy", "dead_units"]
+    optimizer = cockpitlite.watch(torch.optim.Adam(model.parameters(), lr=0.002), model, panel=panel, run=path, every=2)
+    for x, y in batches():
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    optimizer.cockpit.close()
+    return path
 
 
 @contextlib.contextmanager
@@ -48,6 +73,17 @@ def opened(browser: Browser, url: str, scheme: str) -> Iterator[Page]:
     context.close()
 
 
+@contextlib.contextmanager
+def mapped(browser: Browser, url: str, scheme: str, size: ViewportSize) -> Iterator[Page]:
+    """Open the page of layers, with a layer chosen."""
+    context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(url.rstrip("/") + f"/?page=layers&quantity=grad_norm&layer={LAYER}&at={STEP}")
+    page.locator("#layer-board .scatterlayer").first.wait_for()
+    yield page
+    context.close()
+
+
 def keep(page: Page, name: str) -> None:
     """Keep what is on the screen as a small picture."""
     path = HERE / name
@@ -68,6 +104,10 @@ def main() -> None:
                     keep(page, f"finding-{scheme}.png")
                     page.locator(".finding .show").first.click()
                     keep(page, f"evidence-{scheme}.png")
+        with served(deep(Path(made) / "deep.cockpit")) as url:
+            for name, scheme, size in (("light", "light", MAP), ("dark", "dark", MAP), ("phone", "dark", PHONE)):
+                with mapped(browser, url, scheme, size) as page:
+                    keep(page, f"layers-{name}.png")
         browser.close()
 
 

@@ -43,6 +43,7 @@ class ClassLoss(Instrument):
         "Loss by class",
         "performance",
         layered=True,
+        per="class",
         help="Mean cross-entropy of the batch's samples of each class.",
     )
     preset = "economy"

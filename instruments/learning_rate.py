@@ -16,6 +16,7 @@ class LearningRate(Instrument):
         "step size",
         scale="log",
         layered=True,
+        per="group",
         help="As used by the step, after any scheduler. One line per parameter group.",
     )
     preset = "economy"

@@ -23,7 +23,7 @@ Kind = Literal["small", "good", "large", "nonfinite"]
 ALPHA_MARKS = ((-1.0, "no progress"), (0.0, "minimum"), (1.0, "other side"))
 PANELS = (
     Panel("Loss", "performance", readings=("loss",), help="Batch loss of every step.").named("loss"),
-    Panel("Learning rate", "step size", scale="log", layered=True).named("learning_rate"),
+    Panel("Learning rate", "step size", scale="log", layered=True, per="group").named("learning_rate"),
     Panel("Batch size", "performance", unit="samples").named("batch_size"),
     Panel(
         "Normalized step length α",
@@ -79,7 +79,7 @@ FULL_PANELS = (
     Panel("Extreme eigenvalues", "curvature", readings=("hess_max_ev", "hess_min_ev")).named("hess_max_ev"),
     Panel("Edge of stability", "curvature", marks=((1.0, "the edge"),)).named("edge_of_stability"),
     Panel("Accuracy", "performance", readings=("accuracy", "balanced_accuracy")).named("accuracy"),
-    Panel("Loss per class", "performance", layered=True).named("class_loss"),
+    Panel("Loss per class", "performance", layered=True, per="class").named("class_loss"),
     Panel("Samples per second", "performance").named("samples_per_second"),
     Panel("Memory", "performance", unit="bytes").named("memory"),
 )
@@ -305,6 +305,17 @@ def write_run(path: Path, kind: Kind = "good", steps: int = 200, *, full: bool =
     """Write a finished run and return its path."""
     run = (FullRun if full else SyntheticRun)(path, kind, **options)  # type: ignore[arg-type]
     run.write(steps)
+    run.finish()
+    return path
+
+
+def write_dying_run(path: Path, steps: int = 300) -> Path:
+    """Write a finished run in whose last steps all units of a layer are dead, and return its path."""
+    run = FullRun(path)
+    run.write(steps)
+    for step in range(steps, steps + 10):
+        run.writer.layers("dead_units", step, ("conv1", "conv2", "fc1"), np.array([0.1, 0.2, 1.0]))
+        run.writer.reading("dead_units", step, 0.5)
     run.finish()
     return path
 

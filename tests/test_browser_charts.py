@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from page_server import page_server
-from synthetic_runs import PANELS, SyntheticRun, write_run
+from synthetic_runs import SyntheticRun
 from test_browser import RANGE, WHOLE, trainer
 from visiting import LAST, visit
 
@@ -200,31 +200,3 @@ def test_keys_act_but_never_while_one_writes(browser, tmp_path):
         seen.page.keyboard.type("g o ? d")
         assert seen.page.evaluate("!document.querySelector('#shortcuts').open")
         assert seen.page.evaluate(paused) == "false"
-
-
-def violations(page):
-    """What axe finds that is serious or critical: its rule, and where."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(page).response["violations"]
-    return [
-        (each["id"], node["html"][:160], node["failureSummary"][:200])
-        for each in found
-        if each["impact"] in ("serious", "critical")
-        for node in each["nodes"]
-    ]
-
-
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1440), ("light", 390), ("dark", 390)])
-def test_axe_finds_nothing_serious(browser, tmp_path, scheme, width):
-    write_run(tmp_path / "digits.cockpit", "large", steps=300)
-    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 844}}
-    with page_server(tmp_path) as server, visit(browser, server.url + "?smooth=0.5", **options) as seen:
-        seen.until_charts(len(PANELS))
-        seen.page.locator(".verdict:not(.unknown) .sentence").wait_for()
-        seen.page.locator(".finding > summary").first.click()
-        seen.page.locator("details.menu > summary").first.click()
-        assert violations(seen.page) == []
-        seen.page.keyboard.press("Escape")
-        tool(seen, "Keyboard shortcuts").click()
-        assert violations(seen.page) == []

@@ -1005,13 +1005,16 @@ def test_evidence_links_to_its_chart_with_what_is_to_be_marked_there():
         Evidence.of("input_std", (3,), (255.0,)),
     )
     [shown] = findings([dataclasses.replace(TOO_LARGE, evidence=evidence)], [], [LOSS, dead, joint])
-    links = [part for part in parts_of(shown) if isinstance(part, html.Button)]
+    links = [part for part in parts_of(shown) if isinstance(part, html.Button) and part.className == "show"]
     marked = [[getattr(link, f"data-{name}") for name in ("shown-by", "steps", "points")] for link in links]
     assert marked == [["1", "[5, 9]", "[[5, 0.97], [9, 1.0]]"], ["0", "[0, 40]", "[]"], ["2", "[]", "[]"]]
     assert "dead_units of layer fc1" in words_of(links[0]) and "Dead units" in words_of(links[0])
     assert len({getattr(link, "data-evidence") for link in links}) == 3
     assert "input_std at step 3" in " ".join(words_of(shown).split())  # it has no chart: its values stand there
     assert "255" in words_of(shown)
+    [way] = [part for part in parts_of(shown) if isinstance(part, html.Button) and part.className == "to-layer"]
+    where = [getattr(way, f"data-{name}") for name in ("to-layer", "quantity", "step")]
+    assert where == ["fc1", "dead_units", "5"] and " ".join(words_of(way).split()) == "Show layer fc1"
 
 
 def test_findings_that_have_cleared_are_folded_away():

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cockpitlite.store import Column, Run, RunWriter, pyramid
+from cockpitlite.store import Column, Histogram, Run, RunWriter, pyramid
 
 COLUMNS = (Column("loss"), Column("norm", ("a", "b")))
 
@@ -97,6 +97,25 @@ def test_a_zoom_reads_the_window_with_its_ends_exact(tmp_path, level):
     assert_outlined(outline, np.arange(low, high), numbers[low:high, 0])
 
 
+def test_of_wide_rows_fewer_are_read(tmp_path, monkeypatch):
+    """A limit that holds for narrow rows leaves a series of a wide layout with summaries in their place."""
+    monkeypatch.setattr(pyramid, "MOST_ROWS", 32_768)
+    monkeypatch.setattr(pyramid, "MOST_STRETCHES", 16_384)
+    monkeypatch.setattr(pyramid, "MOST_BYTES", 2**20)  # 326 rows of 401 numbers, or the summaries of 72 stretches
+    numbers, names = values(5000), tuple(f"layer{index}" for index in range(400))
+    write(tmp_path / "narrow.cockpit", numbers).close()
+    wide = RunWriter(tmp_path / "wide.cockpit")
+    for step, row in enumerate(numbers[:, :1] + np.arange(401)):
+        wide.frame(step, (Column("norm", names[:200]), Column("other", names[:199])), row)
+    wide.close()
+    assert len(Run(tmp_path / "narrow.cockpit").outline("loss").steps) == 5000
+    run = Run(tmp_path / "wide.cockpit")
+    for window, level in ((None, 1), ((0, 2048), 0), ((1024, 1200), -1)):
+        outline, (low, high) = run.outline("norm", window), window or (0, 5000)
+        assert_outlined(outline, np.arange(low, high), numbers[low:high, 0])
+        assert outline.spans.max() == (1, *pyramid.STRETCHES)[level + 1]
+
+
 def test_a_value_that_replaces_another_is_in_the_summaries(tmp_path):
     numbers = values(5000)
     writer = write(tmp_path / "run.cockpit", numbers)
@@ -151,3 +170,63 @@ def test_a_file_of_an_earlier_version_is_read_row_by_row(tmp_path):
     np.testing.assert_array_equal(outline.values, numbers[:, 0])
     write(path, numbers[-1:], [3000], resume=True).close()
     assert len(Run(path).outline("loss").steps) < 600
+
+
+def test_one_layer_has_a_series_and_an_outline_of_its_own(tmp_path):
+    numbers = values(5000)
+    write(tmp_path / "run.cockpit", numbers)
+    run = Run(tmp_path / "run.cockpit")
+    for place, layer in enumerate(("a", "b"), 2):
+        steps, series = run.series("norm", layer=layer)
+        np.testing.assert_array_equal(series, numbers[:, place])
+        assert_outlined(run.outline("norm", layer=layer), steps, numbers[:, place])
+    assert len(run.series("norm", layer="none")[0]) == len(run.outline("norm", layer="none").steps) == 0
+    np.testing.assert_array_equal(run.series("norm", 4990, most=3, layer="b")[0], [4990, 4991, 4992])
+
+
+def test_a_layer_with_rows_of_its_own_is_read_with_the_others(tmp_path):
+    writer = write(tmp_path / "run.cockpit", values(100))
+    writer.reading("norm", 100, 9.0)
+    writer.layers("norm", 100, ("b", "c"), np.array([7.0, math.nan]))
+    writer.commit()
+    run = Run(tmp_path / "run.cockpit")
+    assert run.series("norm", 99, layer="b")[0].tolist() == [99, 100]
+    assert run.outline("norm", layer="b").points == 101
+    assert run.outline("norm", (0, 100), layer="b").points == 100
+    assert run.outline("norm", layer="c").broken == 1
+    assert run.layer_names() == {"norm": ["a", "b", "c"]}
+
+
+def test_layers_with_histograms_are_told_from_layers_with_values(tmp_path):
+    writer = write(tmp_path / "run.cockpit", values(3))
+    counts = Histogram(np.array([1, 2]), (np.array([0.0, 1.0, 2.0]),))
+    for layer in ("first", "last", None):
+        writer.histogram("elements", 1, counts, layer)
+    writer.commit()
+    run = Run(tmp_path / "run.cockpit")
+    assert run.layer_names() == {"norm": ["a", "b"]}
+    assert run.histogram_layers() == {"elements": ["first", "last"]}
+
+
+@pytest.mark.parametrize("stretch", [1, 16, 32, 256, 1024, 4096])
+@pytest.mark.parametrize("every", [1, 50])
+def test_stretches_of_layers_hold_the_extremes_of_each(tmp_path, stretch, every):
+    steps = np.arange(0, 9000, every)
+    numbers = values(len(steps))
+    numbers[len(steps) // 2, 2] = math.inf
+    write(tmp_path / "run.cockpit", numbers, steps)
+    start = 4096
+    low, high, broken = {}, {}, {}
+    for part in Run(tmp_path / "run.cockpit").layer_stretches("norm", stretch, start):
+        assert part.names == ("a", "b")
+        for row, first in enumerate((part.starts // stretch).tolist()):
+            low[first] = np.fmin(low.get(first, math.nan), part.low[row])
+            high[first] = np.fmax(high.get(first, math.nan), part.high[row])
+            broken[first] = broken.get(first, 0) + part.broken[row]
+    for first in low:
+        inside = numbers[(steps >= start) & (steps // stretch == first), 2:]
+        finite = np.where(np.isfinite(inside), inside, math.nan)
+        np.testing.assert_array_equal(low[first], np.fmin.reduce(finite))
+        np.testing.assert_array_equal(high[first], np.fmax.reduce(finite))
+        np.testing.assert_array_equal(broken[first], (~np.isfinite(inside)).sum(axis=0))
+    assert set(low) == set((steps[steps >= start] // stretch).tolist())

@@ -1,4 +1,4 @@
-"""The three pages in a real browser: which one is shown, and the address that says so."""
+"""The four pages in a real browser: which one is shown, and the address that says so."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_pages_are_switched_without_the_server_and_back_leads_back(browser, fold
         assert seen.page.evaluate(CURRENT) == "Overview"
         assert "run=newer.cockpit" in seen.page.url
         plots = seen.page.evaluate("document.querySelectorAll('.js-plotly-plot').length")
-        for name in ("Diagnosis", "Runs"):
+        for name in ("Layers", "Diagnosis", "Runs"):
             link = seen.page.get_by_role("navigation").get_by_role("link", name=name)
             link.focus()
             seen.page.keyboard.press("Enter")
@@ -43,6 +43,8 @@ def test_pages_are_switched_without_the_server_and_back_leads_back(browser, fold
         seen.page.go_back()
         seen.until(f"{PAGE} === 'diagnosis'")
         assert seen.page.locator("#verdict").is_visible()
+        seen.page.go_back()
+        seen.until(f"{PAGE} === 'layers'")
         seen.page.go_back()
         seen.until(f"{PAGE} === 'overview'")
         seen.page.locator("#board .card").first.wait_for()

@@ -165,7 +165,6 @@ def test_sorting_filters_and_selection_survive_updates_and_a_click_opens_a_run(b
         background = "getComputedStyle(document.querySelector('.runs-table .ag-root-wrapper')).backgroundColor"
         assert seen.page.evaluate(background) == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 27, 35)"}[scheme]
         assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
-        seen.page.screenshot(path=f"/tmp/runs-t-{scheme}.png", full_page=True)
         seen.page.locator(".runs-table [col-id=run].ag-cell", has_text="rate-0.1").click()
         seen.page.locator("#step", has_text="step 39").wait_for()
         seen.until("document.documentElement.dataset.page === 'overview'")

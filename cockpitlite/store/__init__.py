@@ -16,6 +16,7 @@ from cockpitlite.store.contents import (
 )
 from cockpitlite.store.pyramid import Outline
 from cockpitlite.store.run import Run, find_runs, load
+from cockpitlite.store.stretches_by_layer import LayerStretches
 from cockpitlite.store.writer import RunWriter
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Column",
     "Event",
     "Histogram",
+    "LayerStretches",
     "Outline",
     "Run",
     "RunFileError",

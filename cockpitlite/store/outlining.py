@@ -90,10 +90,14 @@ class Summarist:
 
 
 def outlines(
-    db: sqlite3.Connection, key: int, offset: int, width: int, start: int, stop: int
+    db: sqlite3.Connection, key: int, offset: int, width: int, start: int, stop: int, level: int | None = None
 ) -> Iterator[Rows | Stretches]:
-    """Yield what is known of ``width`` numbers of a key's rows, from the ``offset``-th on, in a range of steps."""
-    yield from _descend(db, key, _level(db, key, start, stop), offset, width, start, stop)
+    """Yield what is known of ``width`` numbers of a key's rows, from the ``offset``-th on, in a range of steps.
+
+    ``level`` is that of the longest stretches; without it as fine a one as does not take too much reading.
+    """
+    chosen = _level(db, key, start, stop) if level is None else level
+    yield from _descend(db, key, chosen, offset, width, start, stop)
 
 
 def _descend(
@@ -117,12 +121,22 @@ def _level(db: sqlite3.Connection, key: int, start: int, stop: int) -> int:
         "SELECT count(*), coalesce(sum(rows), 0) FROM stretch WHERE key = ? AND level = 1 AND start BETWEEN ? AND ?",
         (key, start, stop - STRETCHES[1]),
     ).fetchone()
-    if rows <= pyramid.MOST_ROWS:
+    width = _width(db, key)
+    if rows <= pyramid.most_within(8 * width, pyramid.MOST_ROWS):
         return -1
+    stretches = pyramid.most_within(SUMMARY.itemsize * width, pyramid.MOST_STRETCHES)
     dense = rows >= count * STRETCHES[1] // STRETCHES[0] * LEAST_ROWS
-    if dense and rows <= pyramid.MOST_STRETCHES * STRETCHES[0]:
+    if dense and rows <= stretches * STRETCHES[0]:
         return 0
-    return 1 if count <= pyramid.MOST_STRETCHES else 2
+    return 1 if count <= stretches else 2
+
+
+def _width(db: sqlite3.Connection, key: int) -> int:
+    """Return how many numbers a row of a key holds; those of them that are not asked for are read with the others."""
+    if key < 0:
+        return 1
+    found = db.execute('SELECT length("values") / 8 FROM frame WHERE layout = ? LIMIT 1', (key,)).fetchone()
+    return int(found[0]) if found else 1
 
 
 def summaries(

@@ -20,6 +20,7 @@ STRETCHES = (32, 1024, 32_768)  # in steps, each a multiple of the one before, a
 LEAST_ROWS = 8  # of a stretch that has a summary, which takes as many bytes as five
 MOST_ROWS = 32_768  # that are read as they are
 MOST_STRETCHES = 16_384  # whose summaries are read at once
+MOST_BYTES = 2**26  # of rows or summaries that are read at once, each whole, however little of it is asked for
 
 SUMMARY = np.dtype(
     [
@@ -41,6 +42,16 @@ Summaries = NDArray[np.void]
 def start_of(step: int, level: int) -> int:
     """Return the first step of the stretch that a step lies in."""
     return step - step % STRETCHES[level]
+
+
+def level_within(stretch: int) -> int:
+    """Return the level of the longest stretches that are no longer than ``stretch`` steps, -1 for single rows."""
+    return sum(steps <= stretch for steps in STRETCHES) - 1
+
+
+def most_within(bytes_each: int, most: int) -> int:
+    """Return how many rows or summaries of so many bytes are read at once, and no more than ``most``."""
+    return min(most, MOST_BYTES // bytes_each)
 
 
 def summary(start: int, steps: Steps, values: Values) -> Summaries:

@@ -22,9 +22,10 @@ from cockpitlite.store.connection import reading
 from cockpitlite.store.contents import LIVE_SECONDS, SUFFIX, Event, Histogram, RunFileError, Steps, Values
 from cockpitlite.store.counts import unpacked
 from cockpitlite.store.outlining import outlines
-from cockpitlite.store.pyramid import Outline, Rows, joined
-from cockpitlite.store.rows import limit, rows_of
+from cockpitlite.store.pyramid import Outline, Rows, joined, level_within
+from cockpitlite.store.rows import LAST, limit, rows_of
 from cockpitlite.store.schema import LAYER_ID, last_step
+from cockpitlite.store.stretches_by_layer import LayerStretches
 
 ROWS = 1000  # histograms that are read at once
 
@@ -80,21 +81,30 @@ class Run:
             framed = {slot.name for slot in self._slots(db)}
         return sorted(name for key, name, alone in rows if alone or key in framed)
 
-    def series(self, name: str, since: int | None = None, most: int | None = None) -> tuple[Steps, Values]:
+    def series(
+        self, name: str, since: int | None = None, most: int | None = None, layer: str | None = None
+    ) -> tuple[Steps, Values]:
         """Return the steps (int64 ``[T]``, ascending) and values (float64 ``[T]``, NaN kept) of a reading.
 
         ``since`` leaves out the steps before it, ``most`` all but the first so many. A reading with layers gives its
-        total. Raises KeyError for a name this run has no reading of.
+        total, or the values of one ``layer``. Raises KeyError for a name this run has no reading of.
         """
         start = -1 if since is None else since
         with self._open() as db:
             key = self._key(db, name)
-            framed = [(at, numbers[:, 0]) for _, at, numbers in self._framed(db, key, start, most, totals=True)]
-            steps, numbers = rows_of(db, -key, start, most=most)
-        if not framed:
-            return steps, numbers[:, 0]
-        steps = np.concatenate([steps, *(part[0] for part in framed)])
-        values = np.concatenate([numbers[:, 0], *(part[1] for part in framed)])
+            with self._undamaged():
+                found = [
+                    rows_of(db, frame, start, offset=offset, width=1, most=most)
+                    for frame, offset in self._places(db, key, layer)
+                ]
+            if layer is None:
+                found.insert(0, rows_of(db, -key, start, most=most))
+            else:
+                found += [(rows.steps, rows.values) for rows in self._alone_of(db, key, layer, start, most=most)]
+        if len(found) == 1:
+            return found[0][0], found[0][1][:, 0]
+        steps = np.concatenate([np.empty(0, np.int64), *(part[0] for part in found)])
+        values = np.concatenate([np.empty(0), *(part[1][:, 0] for part in found)])
         steps, first = np.unique(steps, return_index=True)
         return steps[:most], values[first][:most]
 
@@ -134,22 +144,22 @@ class Run:
         steps, names, values = _laid_out(parts, layouts)
         return steps[:most], names, values[:most]
 
-    def outline(self, name: str, window: tuple[int, int] | None = None) -> Outline:
+    def outline(self, name: str, window: tuple[int, int] | None = None, layer: str | None = None) -> Outline:
         """Return a series by the points that matter, all of a short one; never reads a long run whole.
 
-        ``window`` is a range of steps, its end left out. A reading with layers gives its total. Raises KeyError for a
-        name this run has no reading of.
+        ``window`` is a range of steps, its end left out. A reading with layers gives its total, or one ``layer``.
+        Raises KeyError for a name this run has no reading of.
         """
         with self._open() as db:
             key = self._key(db, name)
             start, stop = window or (0, (last_step(db) or 0) + 1)
-            places = [(slot.frame, slot.offset) for slot in self._slots(db) if slot.name == key]
+            places = self._places(db, key, layer) + ([(-key, 0)] if layer is None else [])
             with self._undamaged():
                 found = [
-                    part.outline
-                    for place, offset in [*places, (-key, 0)]
-                    for part in outlines(db, place, offset, 1, start, stop)
+                    part.outline for place, offset in places for part in outlines(db, place, offset, 1, start, stop)
                 ]
+            if layer is not None:
+                found += [rows.outline for rows in self._alone_of(db, key, layer, start, stop)]
         return joined(found or [Rows(np.empty(0, np.int64), np.empty((0, 1))).outline])
 
     def outlined_layers(self, name: str, window: tuple[int, int] | None = None) -> tuple[Steps, list[str], Values]:
@@ -168,6 +178,53 @@ class Run:
                         rows = [part if isinstance(part, Rows) else part.extremes for part in found]
                     parts += [(layers, part.steps, part.values) for part in rows]
             return _laid_out(parts, _layouts(db))
+
+    def layer_stretches(self, name: str, stretch: int, start: int = 0, stop: int | None = None) -> list[LayerStretches]:
+        """Return what each layer of a reading held in stretches of at most ``stretch`` steps, in no order.
+
+        ``start`` is a multiple of ``stretch``, ``stop`` the step to end before. Never reads a long run whole where
+        ``stretch`` is long. Raises KeyError for a name this run has no reading of.
+        """
+        level = level_within(stretch)
+        with self._open() as db:
+            key = self._key(db, name)
+            end = (last_step(db) or 0) + 1 if stop is None else stop
+            layouts = _layouts(db)
+            found = [
+                LayerStretches.of(layouts[layout], Rows(steps, values))
+                for layout, steps, values in self._alone(db, key, start, None)
+                if steps[0] < end
+            ]
+            for slot in self._slots(db):
+                if slot.name == key and (layers := slot.layers) is not None:
+                    with self._undamaged():
+                        parts = outlines(db, slot.frame, slot.offset + 1, slot.width - 1, start, end, level)
+                        found += [LayerStretches.of(layouts[layers], part) for part in parts]
+        return found
+
+    def layer_names(self) -> dict[str, list[str]]:
+        """Return the layers of every reading that has values per layer, in the order they were written in."""
+        found: dict[str, dict[str, None]] = {}
+        with self._open() as db:
+            names = dict(db.execute("SELECT id, name FROM name"))
+            layouts = _layouts(db)
+            used = [(slot.name, slot.layers) for slot in self._slots(db) if slot.layers is not None]
+            for ending in ("ASC", "DESC"):
+                layout = f"(SELECT layout FROM layers WHERE name = name.id ORDER BY step {ending} LIMIT 1)"
+                used += db.execute(f"SELECT id, {layout} FROM name WHERE {layout} IS NOT NULL").fetchall()
+        for key, layers in used:
+            found.setdefault(names[key], {}).update(dict.fromkeys(layouts[layers]))
+        return {name: list(layers) for name, layers in sorted(found.items())}
+
+    def histogram_layers(self) -> dict[str, list[str]]:
+        """Return the layers of every reading that has histograms per layer."""
+        found: dict[str, list[str]] = {}
+        some = "EXISTS (SELECT 1 FROM histogram WHERE name = name.id AND layer = layer.id)"
+        with self._open() as db:
+            query = f"SELECT name.name, layer.name FROM name, layer WHERE {some} ORDER BY name.name, layer.id"
+            for name, layer in db.execute(query):
+                found.setdefault(name, []).append(layer)
+        return found
 
     @contextlib.contextmanager
     def _undamaged(self) -> Iterator[None]:
@@ -188,10 +245,33 @@ class Run:
             for step, layout, blob in rows
         ]
 
+    def _alone_of(
+        self, db: sqlite3.Connection, key: int, layer: str, start: int, stop: int = LAST, most: int | None = None
+    ) -> list[Rows]:
+        """Return the values of one layer that have rows of their own."""
+        layouts = _layouts(db)
+        return [
+            Rows(steps, values[:, [layouts[layout].index(layer)]])
+            for layout, steps, values in self._alone(db, key, start, most)
+            if steps[0] < stop and layer in layouts[layout]
+        ]
+
+    def _places(self, db: sqlite3.Connection, key: int, layer: str | None) -> list[tuple[int, int]]:
+        """Return where a reading's total, or one of its layers, stands: layouts of frames, and the place in each."""
+        slots = [slot for slot in self._slots(db) if slot.name == key]
+        if layer is None:
+            return [(slot.frame, slot.offset) for slot in slots]
+        layouts = _layouts(db)
+        return [
+            (slot.frame, slot.offset + 1 + layouts[slot.layers].index(layer))
+            for slot in slots
+            if slot.layers is not None and layer in layouts[slot.layers]
+        ]
+
     def _framed(
-        self, db: sqlite3.Connection, key: int, start: int, most: int | None = None, *, totals: bool = False
+        self, db: sqlite3.Connection, key: int, start: int, most: int | None = None
     ) -> list[tuple[int | None, Steps, Values]]:
-        """Return a reading's numbers in each layout of frames: ``[T, width]``, or only the totals ``[T, 1]``.
+        """Return a reading's numbers in each layout of frames, ``[T, width]``.
 
         With them come the id of its layers (None for a reading without) and the steps from ``start`` on, at least one
         and at ``most`` the first so many of each layout.
@@ -199,8 +279,7 @@ class Run:
         found: list[tuple[int | None, Steps, Values]] = []
         with self._undamaged():
             for slot in (slot for slot in self._slots(db) if slot.name == key):
-                width = 1 if totals else slot.width
-                steps, numbers = rows_of(db, slot.frame, start, offset=slot.offset, width=width, most=most)
+                steps, numbers = rows_of(db, slot.frame, start, offset=slot.offset, width=slot.width, most=most)
                 if len(steps):
                     found.append((slot.layers, steps, numbers))
         return found

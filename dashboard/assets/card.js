@@ -19,8 +19,14 @@
     return (window.cockpit.address.get("run") || "").replace(/\.cockpit$/, "");
   }
 
+  /* The layer whose readings a card shows, on the page of layers. */
+  function layerOf(card) {
+    const head = card.closest("#layer-board") && document.querySelector("#layer-board h2 code");
+    return head ? head.textContent : "";
+  }
+
   function fileName(card) {
-    return [runName(), card.dataset.name].join("-").replace(/[^\p{L}\p{N}._-]+/gu, "_");
+    return [runName(), layerOf(card), card.dataset.name].filter(Boolean).join("-").replace(/[^\p{L}\p{N}._-]+/gu, "_");
   }
 
   function save(href, name) {
@@ -61,6 +67,9 @@
   function numbers(card) {
     const range = view().windowOf(view().chartOf(card));
     const query = new URLSearchParams({ run: window.cockpit.address.get("run") || "", panel: card.dataset.name });
+    if (layerOf(card)) {
+      query.set("layer", layerOf(card));
+    }
     if (range && !card.classList.contains("joint")) {
       query.set("from", String(Math.max(Math.ceil(range[0]), 0)));
       query.set("to", String(Math.max(Math.floor(range[1]), 0)));

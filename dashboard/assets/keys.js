@@ -2,7 +2,7 @@
 (function () {
   "use strict";
 
-  const PAGES = { o: "overview", d: "diagnosis", r: "runs" };
+  const PAGES = { o: "overview", l: "layers", d: "diagnosis", r: "runs" };
   const PATIENCE = 1500; // milliseconds between g and the letter of a page
   const FIELDS = "input, textarea, select, [contenteditable], [role=combobox], [role=listbox], [role=textbox], .ag-root";
   const ACTS_ITSELF = "button, summary, a, [role=button]"; // on space

@@ -72,7 +72,7 @@
        drawn: it would be asked for again and again, and never come. */
     measure: function () {
       hideFocusTargets();
-      if (document.hidden || document.querySelector("#board[data-dash-is-loading]")) {
+      if (document.hidden || document.querySelector(":is(#board, #layer-board)[data-dash-is-loading]")) {
         return window.dash_clientside.no_update;
       }
       return window.cockpit.view.request();
