@@ -24,7 +24,7 @@ from cockpitlite.store import Column, RunWriter, load
 
 COMMIT_SECONDS = 0.5  # as a watched training does
 CLOCK = 1000.0  # a reading is the time in seconds modulo this, which a chart holds to 0.1 ms
-ASKS = '"changedPropIds":["request.data"]'  # in what the page sends at each tick
+HURRY = "void window.setInterval(() => window.cockpit.clock.ask(), 50)"  # a tick as soon as the last one is drawn
 WATCH = """(() => {
     const chart = document.querySelector("[data-panel='0'] .chart-plot .js-plotly-plot");
     const line = () => chart.data.find((trace) => !trace.yaxis && trace.x.length > 1);
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--ticks", type=int, default=120)
     parser.add_argument("--rate", type=int, default=200, help="tracked steps in a second")
     parser.add_argument("--readings", type=int, default=30)
+    parser.add_argument("--hurry", action="store_true", help="tick as fast as charts are drawn: for the heap alone")
     parser.add_argument("--query", default="", help="of the page's address, such as smooth=0.9&axis=time")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +57,7 @@ def main() -> None:
         trainer = context.Process(target=train, args=(path, options.rate, options.readings, end))
         trainer.start()
         try:
-            found = follow(path, options.ticks, options.query, end)
+            found = follow(path, options.ticks, options.query, options.hurry, end)
         finally:
             end.set()
             trainer.join()
@@ -101,25 +102,28 @@ def train(path: Path, rate: int, readings: int, end: Any) -> None:
     writer.close()
 
 
-def follow(path: Path, ticks: int, query: str, end: Any) -> dict[str, Any]:
+def follow(path: Path, ticks: int, query: str, hurry: bool, end: Any) -> dict[str, Any]:
     """Open the page and follow; return what came, how busy it was, and how late readings were, in seconds."""
     while not path.exists() or load(path).last_step is None:
         time.sleep(0.1)
-    with serving(path) as url, sync_playwright() as playwright:
+    with serving(path) as (url, _), sync_playwright() as playwright:
         chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1440, "height": 1000})
         page.goto(f"{url}?{query}")
         until(page, f"{CHARTS}.length > 3 && {DRAWN}")
+        until(page, "window.cockpit.view.isComplete()")
         page.wait_for_timeout(5000)
         session = page.context.new_cdp_session(page)
         received: list[float] = []
         asked: list[Any] = []
         session.on("Network.loadingFinished", lambda event: received.append(event["encodedDataLength"]))
-        page.on("request", lambda request: asked.append(1) if ASKS in (request.post_data or "") else None)
+        page.on("request", lambda request: asked.append(1) if request.url.endswith("/tick") else None)
         for domain in ("Network", "Performance", "HeapProfiler"):
             session.send(f"{domain}.enable")
         page.evaluate(WATCH)
+        if hurry:
+            page.evaluate(HURRY)
         charts = page.evaluate(f"{CHARTS}.length")
         before, begin = metrics(session), time.monotonic()
         received.clear()

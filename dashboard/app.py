@@ -10,11 +10,14 @@ import socket
 import sys
 import webbrowser
 from pathlib import Path
+from typing import Any
 
+import plotly
 from dash import Dash
+from dash.fingerprint import build_fingerprint
 from werkzeug.serving import make_server
 
-from cockpitlite.dashboard import access, callbacks, download, layers, layout, packing
+from cockpitlite.dashboard import access, callbacks, download, layers, layout, packing, ticks
 from cockpitlite.dashboard.runs import Runs, check
 
 ASSETS = Path(__file__).parent / "assets"
@@ -28,6 +31,7 @@ INDEX = """<!DOCTYPE html>
         <title>{%title%}</title>
         <link rel="icon" href="ICON" type="image/svg+xml">
         {%css%}
+        <script async src="PLOTLY"></script>
     </head>
     <body>
         {%app_entry%}
@@ -56,11 +60,13 @@ def create_app(path: str | Path, *, wait: bool = False, host: str = "127.0.0.1",
         update_title="",
         add_log_handler=False,
     )
-    app.index_string = INDEX.replace("ICON", app.get_asset_url("favicon.svg"))
+    app.index_string = INDEX.replace("ICON", app.get_asset_url("favicon.svg")).replace("PLOTLY", _plotly(app))
     app.layout = lambda: layout.page(runs.entries(), layers.page())
     callbacks.register(app, runs)
     download.offer(app.server, runs, app.config.routes_pathname_prefix)
+    ticks.offer(app.server, runs, app.config.routes_pathname_prefix)
     packing.pack(app.server)
+    packing.keep(app.server, app.config.routes_pathname_prefix + app.config.assets_url_path.strip("/") + "/")
     access.guard(app.server, token=token, host=host, policy=lambda: _content_policy(app))
     return app
 
@@ -118,6 +124,18 @@ def _open_browser(url: str) -> None:
     if graphical:
         with contextlib.suppress(webbrowser.Error):  # the address was printed
             webbrowser.open(url)
+
+
+def _plotly(app: Dash) -> str:
+    """Return the address of what draws charts, which is loaded while the page is built; it is another when it changes.
+
+    The page's own components would load it only after the first of them that is a chart, and anew at each visit.
+    """
+    script = "package_data/plotly.min.js"
+    changed = int((Path(plotly.__file__).parent / script).stat().st_mtime)
+    fingerprint: Any = build_fingerprint  # it is not annotated
+    name = fingerprint(script, plotly.__version__, changed)
+    return f"{app.config.requests_pathname_prefix}_dash-component-suites/plotly/{name}"
 
 
 def _content_policy(app: Dash) -> str:

@@ -1,32 +1,24 @@
-"""All of the page's callbacks: what happens when a clock ticks, and when a person picks a run."""
+"""All of the page's callbacks: what happens around the board, which is drawn by other means (``ticks.py``)."""
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, no_update
 from dash.development.base_component import Component
 
-from cockpitlite.dashboard import layers, layout, live, overlays, table
+from cockpitlite.dashboard import layers, layout, overlays, table
 from cockpitlite.dashboard.findings import findings
 from cockpitlite.dashboard.listing import Listing
 from cockpitlite.dashboard.runs import UNREADABLE, Runs, panels
-from cockpitlite.dashboard.updates import Shown
 from cockpitlite.dashboard.verdict import DiagnosisError, Judge, Verdict, not_judged, verdict
-
-PROPERTIES = {"chart": "figure", "gauge": "figure", "cursor": "data"}  # the other parts change their children
-FRAME = ("notice", "state", "step", "rulers", "reopen", "redraw")
-STORES = ("reopen", "redraw")  # of these, which are no text
 
 
 def register(app: Dash, runs: Runs) -> None:
     """Put every callback on the app."""
     _register_browser(app)
-    _register_board(app, runs)
-    _register_tick(app, runs)
     _register_layers(app, runs)
     _register_picker(app, runs)
     judge = Judge()
@@ -41,12 +33,8 @@ def _register_browser(app: Dash) -> None:
     def function(name: str) -> ClientsideFunction:
         return ClientsideFunction("cockpit", name)
 
-    browser.clientside_callback(
-        function("measure"), Output("request", "data"), Input("tick", "n_intervals"), Input("view", "data")
-    )
     browser.clientside_callback(function("awake"), Output("look", "data"), Input("slow-tick", "n_intervals"))
     browser.clientside_callback(function("theme"), Output("theme", "children"), Input("theme", "n_clicks"))
-    browser.clientside_callback(function("answered"), Output("silence", "className"), Input("step", "children"))
     browser.clientside_callback(function("title"), Output("title", "className"), Input("title", "data-title"))
     browser.clientside_callback(
         function("follows"),
@@ -71,116 +59,11 @@ def _register_browser(app: Dash) -> None:
     browser.clientside_callback(function("note"), Output("page", "data-run"), Input("picker", "value"))
 
 
-def _register_board(app: Dash, runs: Runs) -> None:
-    @app.callback(
-        Output("board", "children"),
-        Output("facts", "children"),
-        Output("page", "className"),
-        Input("picker", "value"),
-        Input("reopen", "data"),
-        State("view", "data"),
-    )
-    def open_board(key: str | None, _: Any, view: Mapping[str, Any]) -> tuple[Any, Any, str]:
-        """Draw a run from scratch: after it was picked, or when another one took its file's place.
-
-        While another page is shown there is no board; the first tick after a return to it has it drawn.
-        """
-        if key is None:
-            return layout.waiting(str(runs.root)), [], "before-the-first-run"
-        try:
-            opened = runs.open(key)
-            if view["page"] != "overview":
-                return [], layout.facts(opened.run.meta), ""
-            drawn = panels(opened.run)
-            board = layout.board(opened, drawn, opened.reader.read(drawn), opened.run.unavailable())
-            return board, layout.facts(opened.run.meta), ""
-        except UNREADABLE:
-            return [], [], ""  # the next tick says why, and draws the run once it can be read
-
-
-def _register_tick(app: Dash, runs: Runs) -> None:
-    parts = {kind: Output(_every(kind), PROPERTIES.get(kind, "children")) for kind in live.PARTS}
-    frame = {name: Output(name, "data" if name in STORES else "children") for name in FRAME}
-
-    @app.callback(
-        output={"parts": parts, "frame": frame},
-        inputs={"request": Input("request", "data")},
-        state={
-            "key": State("picker", "value"),
-            "view": State("view", "data"),
-            "chosen": State("chosen", "data"),
-            "cursors": State(_every("cursor"), "data"),
-        },
-        running=[(Output("tick", "disabled"), True, False)],  # at most one tick under way: the page never starves
-        prevent_initial_call=True,
-    )
-    def follow(
-        request: Mapping[str, Any], key: str | None, view: Mapping[str, Any], chosen: Any, cursors: Sequence[Any]
-    ) -> dict[str, Any]:
-        """Send what is new of the charts on the screen, and how the run stands."""
-        asked = ctx.outputs_grouping["parts"]
-        boards = [output["id"]["board"] for output in asked["cursor"]]
-        shown = dict(zip(boards, cursors, strict=True))
-        layer = layers.Chosen.of(chosen)
-        board, changes, frame = _tick(runs, request, key, view["page"], layer, shown)
-        answers = {
-            kind: [
-                changes.parts[kind].get(output["id"]["index"], no_update)
-                if output["id"]["board"] == board
-                else no_update
-                for output in outputs
-            ]
-            for kind, outputs in asked.items()
-        }
-        return {"parts": answers, "frame": {name: frame.get(name, no_update) for name in FRAME}}
-
-
-def _every(kind: str) -> dict[str, Any]:
-    return {"type": kind, "index": ALL, "board": ALL}
-
-
-def _tick(
-    runs: Runs,
-    request: Mapping[str, Any],
-    key: str | None,
-    page: str,
-    chosen: layers.Chosen | None,
-    cursors: Mapping[str, Any],
-) -> tuple[str, live.Changes, dict[str, Any]]:
-    """Return which board is shown, what changes on it, and in the frame around it."""
-    nothing = live.Changes()
-    if key is None:
-        return "", nothing, {"notice": None, "state": None, "step": None}
-    try:
-        opened = runs.open(key)
-        run = opened.run
-        frame = layout.standing(run.meta, run.live, run.last_step, run.names()) | {"notice": None}
-        views = live.views(request)
-        if page == "layers" and chosen is not None:
-            found = layers.parts(opened, chosen.layer)
-            board = layers.board_of(opened, chosen.layer, found)
-            if board not in cursors:
-                return board, nothing, frame | ({"redraw": time.time()} if found else {})
-            return board, live.layer_news(opened, found, chosen.step, _shown(cursors[board]), views), frame
-        if page != "overview":
-            return "", nothing, frame
-        if opened.identity not in cursors:
-            return "", nothing, frame | {"reopen": time.time()}
-        return opened.identity, live.news(opened, _shown(cursors[opened.identity]), views), frame
-    except UNREADABLE as error:
-        return "", nothing, {"notice": layout.notice(error), "state": None}
-
-
-def _shown(cursor: Sequence[Mapping[str, Any]]) -> list[Shown]:
-    return [Shown.from_dict(shown) for shown in cursor]
-
-
 def _register_layers(app: Dash, runs: Runs) -> None:
     browser: Any = app  # its method is not annotated
     browser.clientside_callback(
         ClientsideFunction("cockpit", "askForMap"),
         Output("map-request", "data"),
-        Input("tick", "n_intervals"),
         Input("view", "data"),
     )
     browser.clientside_callback(
@@ -206,27 +89,6 @@ def _register_layers(app: Dash, runs: Runs) -> None:
             return layers.news(runs.open(key), request) or no_update
         except UNREADABLE:  # the tick says why
             return no_update
-
-    @app.callback(
-        Output("layer-board", "children"),
-        Input("chosen", "data"),
-        Input("redraw", "data"),
-        State("picker", "value"),
-        State(_every("cursor"), "id"),
-        prevent_initial_call=True,
-    )
-    def open_layer(chosen: Any, _: Any, key: str | None, drawn: Sequence[Mapping[str, Any]]) -> Any:
-        """Draw what a layer has; where it is drawn and only another step is marked, that is for the next tick."""
-        layer = layers.Chosen.of(chosen)
-        if key is None or layer is None:
-            return []
-        try:
-            opened = runs.open(key)
-            board = layers.board_of(opened, layer.layer, layers.parts(opened, layer.layer))
-            there = any(each["board"] == board for each in drawn)
-            return no_update if there else layers.board(opened, layer)
-        except UNREADABLE:
-            return no_update  # the next tick says why
 
 
 def _register_picker(app: Dash, runs: Runs) -> None:

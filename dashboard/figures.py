@@ -79,10 +79,14 @@ class Curve:
         return replace(self, steps=self.steps[points], values=self.values[points], words=words)
 
 
-def figure(panel: Panel, readings: Readings, *, columns: int = COLUMNS, revision: str = "") -> go.Figure:
-    """Return a panel's chart over steps; zoom and legend stay as they are while ``revision`` is the same."""
-    drawn = [curve.reduced(columns) for curve in curves(panel, readings)]
-    return go.Figure(data=traces(panel, drawn), layout=layout(panel, revision))
+def figure(panel: Panel, readings: Readings, *, columns: int = COLUMNS) -> go.Figure:
+    """Return a panel's chart over steps."""
+    return drawn(panel, [curve.reduced(columns) for curve in curves(panel, readings)])
+
+
+def drawn(panel: Panel, reduced: list[Curve]) -> go.Figure:
+    """Return the chart of a panel's curves, which have been reduced."""
+    return go.Figure(data=traces(panel, reduced), layout=layout(panel))
 
 
 def curves(panel: Panel, readings: Readings, smoothing: float = 0.0, window: Window | None = None) -> list[Curve]:
@@ -97,15 +101,17 @@ def curves(panel: Panel, readings: Readings, smoothing: float = 0.0, window: Win
     lines = [*_layer_curves(readings), *(_smooth_curves(panel, readings, smoothing, window) if smoothing else bare)]
     marked = [curve for curve in bare if curve.role in ("main", "second")]
     marks = [_nonfinite(panel, readings), *([_below(marked)] if panel.scale == "log" else [])]
-    events = event_curves(readings)
     if panel.scale == "log":
         lines = [replace(line, values=np.where(line.values > 0, line.values, np.nan)) for line in lines]
-    return [*events, *lines, *marks]
+    return [*event_curves(readings), *lines, *filter(len, marks)]
 
 
 def event_curves(readings: Readings) -> list[Curve]:
-    """Return the run's events as lines from the bottom of a chart to its top."""
-    return [_events(kind, readings.events) for kind in EVENT_WORDS]
+    """Return the run's events as lines from the bottom of a chart to its top; kinds that did not happen are left out.
+
+    Marks have an axis of their own, and a chart with two takes nearly twice as long to draw.
+    """
+    return [curve for kind in EVENT_WORDS if len(curve := _events(kind, readings.events))]
 
 
 def headline(panel: Panel, readings: Readings) -> float | None:
@@ -368,13 +374,13 @@ def _event_colour(curve: Curve) -> str:
     return FAULT if curve.name == "nonfinite" else MUTED
 
 
-def layout(panel: Panel, revision: str) -> dict[str, Any]:
-    """Return the layout of a panel's chart over steps."""
+def layout(panel: Panel, revision: str = "") -> dict[str, Any]:
+    """Return the layout of a panel's chart over steps; zoom stays as it is while ``revision`` is the same."""
     return {
         "template": go.layout.Template(),
         "uirevision": revision,
         "autosize": True,
-        "margin": {"l": 46, "r": 10, "t": 22 if _has_legend(panel) else 8, "b": 28, "autoexpand": False},
+        "margin": {"l": 46, "r": 14, "t": 22 if _has_legend(panel) else 8, "b": 28, "autoexpand": False},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "inherit", "size": 11, "color": MUTED},
@@ -444,6 +450,7 @@ def _axis() -> dict[str, Any]:
         "gridcolor": faded(MUTED, 0.2),
         "zeroline": False,
         "tickfont": {"size": 10},
+        "ticklabeloverflow": "allow",  # to find out which labels do not fit takes a quarter of the time of drawing
     }
 
 

@@ -64,9 +64,9 @@ def zone(panel: Panel, value: float) -> str:
     return "" if panel.healthy is None or math.isnan(value) else "good"
 
 
-def figure(panel: Panel, readings: Readings, *, revision: str = "") -> go.Figure:
+def figure(panel: Panel, readings: Readings) -> go.Figure:
     """Return the gauge of a panel of kind ``"parabola"``."""
-    return go.Figure(data=traces(panel, dial(panel, readings)), layout=_layout(panel, revision))
+    return go.Figure(data=traces(panel, dial(panel, readings)), layout=_layout(panel))
 
 
 def traces(panel: Panel, shown: Dial) -> list[dict[str, Any]]:
@@ -134,11 +134,10 @@ def _bounds(panel: Panel) -> tuple[float, float]:
     return -math.inf if low is None else low, math.inf if high is None else high
 
 
-def _layout(panel: Panel, revision: str) -> dict[str, Any]:
+def _layout(panel: Panel) -> dict[str, Any]:
     ticks = panel.marks or ((-1.0, ""), (0.0, ""), (1.0, ""))
     return {
         "template": go.layout.Template(),
-        "uirevision": revision,
         "autosize": True,
         "margin": {"l": 10, "r": 10, "t": 4, "b": 32},
         "paper_bgcolor": "rgba(0,0,0,0)",

@@ -24,9 +24,9 @@ JOINT_BINS = 64  # along each axis of a joint histogram; neighbouring bins of fi
 FAINTEST = 0.15  # opacity
 
 
-def figure(panel: Panel, readings: Readings, *, revision: str = "") -> go.Figure:
-    """Return a panel's heat map; zoom stays as it is while ``revision`` is the same."""
-    found = figures.layout(panel, revision) | {"hovermode": "closest", "showlegend": False}
+def figure(panel: Panel, readings: Readings) -> go.Figure:
+    """Return a panel's heat map."""
+    found = figures.layout(panel) | {"hovermode": "closest", "showlegend": False}
     found["margin"] |= {"t": 8, "l": 52}
     bins: dict[str, Any] = {"type": "category", "showgrid": False, "fixedrange": True, "ticks": "outside", "ticklen": 3}
     found["xaxis"] |= {"ticks": ""}

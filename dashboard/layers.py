@@ -54,7 +54,6 @@ def page() -> list[Component]:
     return [
         dcc.Store(id="map-request"),
         dcc.Store(id="map-news"),
-        dcc.Store(id="chosen"),
         dcc.Store(id="blamed"),
         html.Div(
             className="map-card",
@@ -264,20 +263,11 @@ def read(
     return [replace(each, events=(*each.events, *chosen)) for each in readings]
 
 
-def board(opened: OpenRun, chosen: Chosen) -> list[Component]:
-    """Return the cards of a layer, or a word on why there are none."""
-    found = parts(opened, chosen.layer)
-    head = html.H2(["Layer ", html.Code(chosen.layer)])
-    if not found:
-        return [head, html.P("This run has no layer of that name, or nothing was measured of it.", className="nothing")]
-    identity = board_of(opened, chosen.layer, found)
-    drawn, readings = [panel for panel, _ in found], read(opened, found, chosen.step)
-    cards = [
-        layout.card(identity, place, panel, each, {}, anchor="layer-panel")
-        for place, (panel, each) in enumerate(zip(drawn, readings, strict=True))
-    ]
-    return [
-        dcc.Store(id=layout.part("cursor", 0, identity), data=layout.cursor(drawn, readings)),
-        head,
-        html.Div(cards, className="layer-cards"),
-    ]
+def board(layer: str, found: Sequence[Part], identity: str) -> Component:
+    """Return the cards of a layer, not drawn yet, or a word on why there are none."""
+    cards = [layout.card(place, panel, anchor="layer-panel") for place, (panel, _) in enumerate(found)]
+    why = html.P("This run has no layer of that name, or nothing was measured of it.", className="nothing")
+    return html.Div(
+        [html.H2(["Layer ", html.Code(layer)]), html.Div(cards, className="layer-cards") if cards else why],
+        **attributes(data_identity=identity),
+    )

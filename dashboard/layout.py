@@ -20,7 +20,6 @@ from cockpitlite.store import RunFileError
 
 COLUMNS: tuple[Group, ...] = ("step size", "gradients", "curvature")
 PAGES = {"overview": "Overview", "layers": "Layers", "diagnosis": "Diagnosis", "runs": "Runs"}
-GRAPH_CONFIG: Any = {"displayModeBar": False, "responsive": True, "doubleClick": "reset"}
 
 
 # The frame --------------------------------------------------------------------------------------------------------
@@ -35,13 +34,9 @@ def page(entries: Sequence[Entry], layers: Sequence[Component]) -> Component:
     return html.Div(
         id="page",
         children=[
-            dcc.Interval(id="tick", interval=1000),
             dcc.Interval(id="slow-tick", interval=3000),
             dcc.Store(id="address"),
             dcc.Store(id="view"),
-            dcc.Store(id="request"),
-            dcc.Store(id="reopen"),
-            dcc.Store(id="redraw"),
             dcc.Store(id="look"),
             dcc.Store(id="judged"),
             dcc.Store(id="newest"),
@@ -223,37 +218,31 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 # The board --------------------------------------------------------------------------------------------------------
 
 
-def board(
-    opened: OpenRun, panels: Sequence[Panel], readings: Sequence[Readings], unavailable: Mapping[str, str]
-) -> Component:
-    """Return a run's panels: the three columns, and the performance row below them."""
+def board(opened: OpenRun, panels: Sequence[Panel]) -> Component:
+    """Return a run's panels, not drawn yet: the three columns, and the performance row below them."""
     cards: dict[Group, list[Component]] = {group: [] for group in GROUPS}
-    numbered = sorted(enumerate(zip(panels, readings, strict=True)), key=lambda item: item[1][0].kind != "parabola")
-    for index, (panel, read) in numbered:  # gauges first
-        cards[panel.group].append(card(opened.identity, index, panel, read, unavailable))
+    for place, panel in sorted(enumerate(panels), key=lambda item: item[1].kind != "parabola"):  # gauges first
+        cards[panel.group].append(card(place, panel))
     return html.Div(
         className="panels",
         **attributes(data_identity=opened.identity),
         children=[
-            dcc.Store(id=part("cursor", 0, opened.identity), data=cursor(panels, readings)),
             html.Div(
-                [_group(group, cards[group], opened.identity) for group in COLUMNS],
+                [_group(group, cards[group]) for group in COLUMNS],
                 className="columns",
                 style=_slot_styles([len(cards[group]) for group in COLUMNS]),
             ),
-            _group("performance", cards["performance"], opened.identity),
+            _group("performance", cards["performance"]),
         ],
     )
 
 
-def cursor(panels: Sequence[Panel], readings: Sequence[Readings]) -> list[dict[str, Any]]:
-    """Return what each chart shows once it has been sent whole, for the page to keep."""
-    return [updates.shown(panel, read).to_dict() for panel, read in zip(panels, readings, strict=True)]
-
-
-def part(kind: str, index: int | str, identity: str) -> dict[str, int | str]:
-    """Return the id of a part of a board; a part of another run's board never has the same."""
-    return {"type": kind, "index": index, "board": identity}
+def more(panels: Sequence[Panel], start: int) -> dict[Group, list[Component]]:
+    """Return the cards of the panels from a place on, for the end of their groups."""
+    cards: dict[Group, list[Component]] = {}
+    for place, panel in enumerate(panels[start:], start):
+        cards.setdefault(panel.group, []).append(card(place, panel))
+    return cards
 
 
 def slots(counts: Sequence[int], total: int) -> list[int]:
@@ -276,57 +265,55 @@ def _slot_styles(counts: Sequence[int]) -> dict[str, str]:
     return styles
 
 
-def _group(group: Group, cards: list[Component], identity: str) -> Component:
+def _group(group: Group, cards: list[Component]) -> Component:
     name = group.replace(" ", "-")
     return html.Section(
         className=f"group {name}",
         **attributes(aria_labelledby=f"group-{name}"),
         children=[
             html.H2(group, id=f"group-{name}"),
-            html.Div(cards, id=part("cards", group, identity), className="cards"),
+            html.Div(cards, className="cards", **attributes(data_group=group)),
             html.P("No instrument of this group is on the panel.", className="none"),
         ],
     )
 
 
-def card(
-    identity: str,
-    index: int,
-    panel: Panel,
-    readings: Readings,
-    unavailable: Mapping[str, str],
-    anchor: str = "panel",
-) -> Component:
-    """Return one panel: its name, its newest value, its charts, and what is to be said about them.
+def card(place: int, panel: Panel, anchor: str = "panel") -> Component:
+    """Return one panel, not drawn yet: its name, and room for its newest value, its charts and what is said of them.
 
-    ``anchor`` and the index are its name in the address.
+    ``charts.js`` fills the room with what the server sends of it. ``anchor`` and the place are its name in the address.
     """
-    draw = heatmaps.figure if panel.kind in heatmaps.KINDS else figures.figure
-    charts = [_graph("chart", index, identity, draw(panel, readings, revision=identity))]
-    if panel.kind == "parabola":
-        charts.insert(0, _graph("gauge", index, identity, gauge.figure(panel, readings, revision=identity)))
     head = [
-        html.H3(panel.title, id=f"{anchor}-{index}-title"),
+        html.H3(panel.title, id=f"{anchor}-{place}-title"),
         *([_help(panel)] if panel.help else []),
-        html.Div(value(panel, readings), id=part("value", index, identity), className="value"),
+        html.Div(className="value"),
         *tools.of_card(panel),
     ]
     return html.Article(
-        id=f"{anchor}-{index}",
+        id=f"{anchor}-{place}",
         className=f"card {panel.kind}",
         **attributes(
-            data_panel=str(index),
+            data_panel=str(place),
             data_name=panel.name,
             data_scale=panel.scale,
-            aria_labelledby=f"{anchor}-{index}-title",
+            aria_labelledby=f"{anchor}-{place}-title",
         ),
         children=[
             html.Div(head, className="head"),
             _marked(),
-            html.Div(charts, className="charts"),
-            html.Div(words(panel, readings, unavailable), id=part("words", index, identity), className="words"),
+            html.Div([_room(kind) for kind in ("gauge", "chart") if _has(panel, kind)], className="charts"),
+            html.Div(className="words"),
         ],
     )
+
+
+def _has(panel: Panel, kind: str) -> bool:
+    return kind == "chart" or panel.kind == "parabola"
+
+
+def _room(kind: str) -> Component:
+    """Return the room of a chart; it is hidden from screen readers, which get its description instead."""
+    return html.Div(html.Div(className="drawing"), className=f"plot {kind}-plot", **attributes(aria_hidden="true"))
 
 
 def value(panel: Panel, readings: Readings) -> list[Component | str]:
@@ -385,12 +372,6 @@ def _marked() -> Component:
 def _help(panel: Panel) -> Component:
     mark = html.Summary("?", **attributes(aria_label=f"What {panel.title} means"))
     return html.Details([mark, html.P(panel.help)], className="help")
-
-
-def _graph(kind: str, index: int, identity: str, figure: Any) -> Component:
-    """Return a chart; it is hidden from screen readers, which get its description instead."""
-    graph = dcc.Graph(id=part(kind, index, identity), figure=figure, config=GRAPH_CONFIG, responsive=True)
-    return html.Div(graph, className=f"plot {kind}-plot", **attributes(aria_hidden="true"))
 
 
 # The verdict ------------------------------------------------------------------------------------------------------

@@ -1,144 +1,137 @@
-"""What changes on a board that is on a screen, from one tick to the next."""
+"""What a board on a screen lacks, from one tick to the next."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from dash import Patch
 
-from cockpitlite.dashboard import figures, layers, layout, rulers, updates
+from cockpitlite.dashboard import figures, gauge, layers, layout, rulers, updates
 from cockpitlite.dashboard.readings import Readings
 from cockpitlite.dashboard.runs import OpenRun, panels
 from cockpitlite.dashboard.smoothing import STRONGEST
 from cockpitlite.dashboard.updates import Axis, Shown, View
 from cockpitlite.panel import Panel, Scale
 
-PARTS = ("chart", "gauge", "value", "words", "cards", "cursor")
-Views = Mapping[int, View]
+Change = dict[str, Any]  # of a card: new contents of its chart, gauge, value and words, and what it shows then
 WIDEST = 2000  # pixel columns a page may ask for
 
 
 @dataclass(frozen=True)
-class Changes:
-    """New contents by kind of part and its index (of ``cards``: its group); what is not named stays as it is."""
+class Asked:
+    """A chart that a page asks for: how it stands there, and what it was sent; None for one that is not drawn yet."""
 
-    parts: Mapping[str, dict[int | str, Any]] = field(default_factory=lambda: {kind: {} for kind in PARTS})
-
-    def put(self, kind: str, index: int | str, content: Any) -> None:
-        """Name the new content of one part."""
-        self.parts[kind][index] = content
+    view: View
+    shown: Shown | None = None
 
 
-def news(opened: OpenRun, cursor: Sequence[Shown], views: Views) -> Changes:
-    """Return what a page lacks that was sent ``cursor`` and has the panels of ``views`` on its screen."""
-    changes, sent = Changes(), list(cursor)
-    drawn, unavailable = panels(opened.run), opened.run.unavailable()
-    visible = [place for place in views if place < min(len(sent), len(drawn))]
-    readings = opened.reader.read([drawn[place] for place in visible], [views[place].window for place in visible])
-    _follow_panels(changes, opened, drawn, dict(zip(visible, readings, strict=True)), sent, views, unavailable)
-    sent += _add_panels(changes, opened, drawn, len(sent), unavailable)
-    if sent != list(cursor):
-        changes.put("cursor", 0, [shown.to_dict() for shown in sent])
-    return changes
+def news(opened: OpenRun, asked: Mapping[int, Asked]) -> dict[int, Change]:
+    """Return what the asked panels of a run's board lack, by their places; those that lack nothing are left out."""
+    drawn = panels(opened.run)
+    places = [place for place in asked if 0 <= place < len(drawn)]
+    windows = [asked[place].view.window for place in places]
+    readings = opened.reader.read([drawn[place] for place in places], windows)
+    found = zip(places, [drawn[place] for place in places], readings, strict=True)
+    return _changes(opened, found, asked, opened.run.unavailable())
 
 
 def layer_news(
-    opened: OpenRun, found: Sequence[layers.Part], step: int | None, cursor: Sequence[Shown], views: Views
-) -> Changes:
-    """Return what a page lacks of the board of a layer, whose panels are those of ``found``."""
-    changes, sent = Changes(), list(cursor)
-    visible = [place for place in views if place < min(len(sent), len(found))]
-    windows = [views[place].window for place in visible]
-    readings = layers.read(opened, [found[place] for place in visible], step, windows)
-    drawn = [panel for panel, _ in found]
-    _follow_panels(changes, opened, drawn, dict(zip(visible, readings, strict=True)), sent, views, {})
-    if sent != list(cursor):
-        changes.put("cursor", 0, [shown.to_dict() for shown in sent])
-    return changes
+    opened: OpenRun, parts: Sequence[layers.Part], step: int | None, asked: Mapping[int, Asked]
+) -> dict[int, Change]:
+    """Return the same of the board of a layer, whose panels are those of ``parts``, with a step marked in them."""
+    places = [place for place in asked if 0 <= place < len(parts)]
+    windows = [asked[place].view.window for place in places]
+    readings = layers.read(opened, [parts[place] for place in places], step, windows)
+    found = zip(places, [parts[place][0] for place in places], readings, strict=True)
+    return _changes(opened, found, asked, {})
 
 
-def _follow_panels(
-    changes: Changes,
-    opened: OpenRun,
-    drawn: Sequence[Panel],
-    read: Mapping[int, Readings],
-    sent: list[Shown],
-    views: Views,
-    unavailable: Mapping[str, str],
-) -> None:
-    """Name what is new of the panels that were read, and note in ``sent`` that it was sent."""
-    ruler = _ruler(opened, views)
-    for place, readings in read.items():
-        before, view = sent[place], views[place]
-        sent[place] = _follow_panel(changes, place, drawn[place], readings, before, view, unavailable)
-        if drawn[place].kind != "joint" and _relabelled(changes, place, before, view):
-            patch = changes.parts["chart"].setdefault(place, Patch())
-            for name, value in rulers.ticks(ruler, view.axis, view.window, opened.run.last_step or 0).items():
-                patch["layout"]["xaxis"][name] = value
-            sent[place] = replace(sent[place], view=replace(sent[place].view, axis=view.axis, window=view.window))
+def asked(request: Mapping[str, Any]) -> dict[int, Asked]:
+    """Read which charts a page asks for: how wide they are, zoomed to what and on which scale, and what they show.
 
-
-def views(request: Mapping[str, Any]) -> dict[int, View]:
-    """Read which panels are on a screen, how wide, zoomed to what and on which scale, and how all of them are drawn.
-
-    Raises ValueError for anything else.
+    Raises ValueError, LookupError or TypeError for anything else.
     """
     smoothing, axis = float(request["smoothing"]), request["axis"]
     if not 0 <= smoothing <= STRONGEST or axis not in get_args(Axis):
         raise ValueError(f"no chart is smoothed by {smoothing} or labelled with {axis!r}")
     found = {}
-    for place, (columns, window, scale) in request["charts"].items():
+    for place, (columns, window, scale, shown) in request["charts"].items():
         if scale not in (None, *get_args(Scale)):
             raise ValueError(f"no chart has the scale {scale!r}")
         steps = None if window is None else (float(window[0]), float(window[1]))
-        found[int(place)] = View(min(max(int(columns), 50), WIDEST), steps, scale, smoothing, axis)
+        view = View(min(max(int(columns), 50), WIDEST), steps, scale, smoothing, axis)
+        found[int(place)] = Asked(view, None if shown is None else Shown.from_dict(shown))
     return found
 
 
-def _ruler(opened: OpenRun, views: Mapping[int, View]) -> rulers.Ruler | None:
-    axes = {view.axis for view in views.values()}
+def _changes(
+    opened: OpenRun,
+    found: Iterable[tuple[int, Panel, Readings]],
+    asked: Mapping[int, Asked],
+    unavailable: Mapping[str, str],
+) -> dict[int, Change]:
+    ruler, last = _ruler(opened, asked), opened.run.last_step or 0
+    changes = {}
+    for place, panel, readings in found:
+        view, before = asked[place].view, asked[place].shown
+        panel = figures.scaled(panel, view.scale)
+        change = (
+            _begun(panel, readings, view, unavailable)
+            if before is None
+            else _followed(panel, readings, before, view, unavailable)
+        )
+        after: Shown | None = change.get("shown", before)
+        if after is not None and panel.kind != "joint" and _relabelled(change, before, view):
+            chart = change.setdefault("chart", Patch())
+            for name, value in rulers.ticks(ruler, view.axis, view.window, last).items():
+                chart["layout"]["xaxis"][name] = value
+            change["shown"] = replace(after, view=replace(after.view, axis=view.axis, window=view.window))
+        if "shown" in change:
+            change["shown"] = change["shown"].to_dict()
+        if change:
+            changes[place] = change
+    return changes
+
+
+def _ruler(opened: OpenRun, asked: Mapping[int, Asked]) -> rulers.Ruler | None:
+    axes = {each.view.axis for each in asked.values()}
     return rulers.clock(opened.run) if "time" in axes else rulers.epochs(opened.run) if "epoch" in axes else None
 
 
-def _relabelled(changes: Changes, place: int, before: Shown, view: View) -> bool:
+def _relabelled(change: Change, before: Shown | None, view: View) -> bool:
     """Whether a chart's steps get other labels: they follow the zoom, and the end of the run."""
+    if before is None:
+        return view.axis != "step"
     if view.axis != before.view.axis:
         return True
-    return view.axis != "step" and (view.window != before.view.window or place in changes.parts["chart"])
+    return view.axis != "step" and (view.window != before.view.window or "chart" in change)
 
 
-def _follow_panel(
-    changes: Changes,
-    place: int,
-    panel: Panel,
-    readings: Readings,
-    before: Shown,
-    view: View,
-    unavailable: Mapping[str, str],
-) -> Shown:
-    panel = figures.scaled(panel, view.scale)
+def _begun(panel: Panel, readings: Readings, view: View, unavailable: Mapping[str, str]) -> Change:
+    chart, shown = updates.whole(panel, readings, view)
+    change = {
+        "chart": chart,
+        "value": layout.value(panel, readings),
+        "words": layout.words(panel, readings, unavailable, view),
+        "shown": shown,
+    }
+    if panel.kind == "parabola":
+        change["gauge"] = gauge.figure(panel, readings)
+    return change
+
+
+def _followed(panel: Panel, readings: Readings, before: Shown, view: View, unavailable: Mapping[str, str]) -> Change:
+    change: Change = {}
     patch, after = updates.update(panel, readings, before, view)
+    if after != before:
+        change["shown"] = after
     if patch is not None:
-        changes.put("chart", place, patch)
-        changes.put("value", place, layout.value(panel, readings))
+        change["chart"] = patch
+        change["value"] = layout.value(panel, readings)
         if panel.kind == "parabola":
-            changes.put("gauge", place, updates.update_gauge(panel, readings))
+            change["gauge"] = updates.update_gauge(panel, readings)
     if patch is not None or any(name in unavailable for name in panel.readings):
-        changes.put("words", place, layout.words(panel, readings, unavailable, after.view))
-    return after
-
-
-def _add_panels(
-    changes: Changes, opened: OpenRun, drawn: Sequence[Panel], start: int, unavailable: Mapping[str, str]
-) -> list[Shown]:
-    """Put panels that came while the page was open at the end of their groups."""
-    added = drawn[start:]
-    readings = opened.reader.read(added)
-    cards: dict[str, Patch] = {}
-    for place, (panel, read) in enumerate(zip(added, readings, strict=True), start):
-        cards.setdefault(panel.group, Patch()).append(layout.card(opened.identity, place, panel, read, unavailable))
-    for group, patch in cards.items():
-        changes.put("cards", group, patch)
-    return [updates.shown(panel, read) for panel, read in zip(added, readings, strict=True)]
+        change["words"] = layout.words(panel, readings, unavailable, after.view)
+    return change

@@ -55,7 +55,7 @@ def _ruler(steps: Steps, reached: Values) -> Ruler | None:
 def ticks(ruler: Ruler | None, axis: str, window: Window | None, last: int) -> dict[str, Any]:
     """Return the labels of a chart's steps, as its axis holds them; those of steps where there is no ruler."""
     if ruler is None or axis == "step":
-        return {"tickmode": "auto", "tickprefix": "step "}
+        return {"tickmode": "auto", "tickprefix": "step ", "ticklabeloverflow": "allow"}
     low, high = (ruler.at(step) for step in (window or (0, last)))
     distance = _seconds(high - low) if axis == "time" else max(_round(high - low), 1.0)
     places = np.arange(math.ceil(low / distance), math.floor(high / distance) + 1) * distance
@@ -63,7 +63,8 @@ def ticks(ruler: Ruler | None, axis: str, window: Window | None, last: int) -> d
     if axis == "epoch" and words:
         words[0] = f"epoch {words[0]}"
     steps = [ruler.step(place) for place in places.tolist()]
-    return {"tickmode": "array", "tickvals": steps, "ticktext": words, "tickprefix": ""}
+    labels = {"tickmode": "array", "tickvals": steps, "ticktext": words, "tickprefix": ""}
+    return labels | {"ticklabeloverflow": "hide past div"}  # these are long
 
 
 def _seconds(spread: float) -> float:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
 import numpy as np
+import plotly.graph_objects as go
 from dash import Patch
 
 from cockpitlite.dashboard import figures, gauge, heatmaps
@@ -64,6 +65,14 @@ class Shown:
         return cls(data["ends"], int(data["pauses"]), int(data["added"]), replace(view, window=window))
 
 
+def whole(panel: Panel, readings: Readings, view: View) -> tuple[go.Figure, Shown]:
+    """Return a chart that is not drawn yet, and what it shows then. ``panel`` is on the view's scale."""
+    if panel.kind in heatmaps.KINDS:
+        return heatmaps.figure(panel, readings), shown(panel, readings, view)
+    curves = _curves(panel, readings, view)
+    return figures.drawn(panel, _reduced(curves, view)), _sent(curves, 0, view)
+
+
 def shown(panel: Panel, readings: Readings, view: View | None = None) -> Shown:
     """Return what a chart shows once it has been sent whole."""
     if panel.kind in heatmaps.KINDS:
@@ -111,7 +120,8 @@ def _heat_map(panel: Panel, readings: Readings, before: Shown) -> tuple[Patch | 
     after = replace(before, ends=heatmaps.cursor(panel, readings))
     if after == before:
         return None, before
-    patch = _coordinates(heatmaps.traces(panel, readings))
+    traces = heatmaps.traces(panel, readings)
+    patch = _coordinates(traces) if after.ends["events"] == before.ends.get("events") else _whole(traces)
     if after.ends["bins"] != before.ends.get("bins"):
         for axis, labels in heatmaps.ticks(panel, readings).items():
             for name, value in labels.items():

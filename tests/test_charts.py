@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from synthetic_runs import HISTOGRAM, JOINT, FullRun, SyntheticRun
 
 from cockpitlite.dashboard import create_app, download, figures, layout, live, rulers, updates
+from cockpitlite.dashboard.live import Asked
 from cockpitlite.dashboard.readings import Readings, RunReader, Series
-from cockpitlite.dashboard.runs import Runs, panels
+from cockpitlite.dashboard.runs import Runs
 from cockpitlite.dashboard.smoothing import exponential_mean, smoothed
 from cockpitlite.dashboard.updates import Shown, View
 from cockpitlite.panel import Panel
@@ -111,12 +112,7 @@ def test_a_chart_is_drawn_anew_when_smoothing_or_scale_change_and_then_followed(
     patch, shown = updates.update(panel, read, before, view)
     found = {tuple(each["location"]): each["params"] for each in operations(patch)}
     assert found["layout", "yaxis", "type"] == {"value": "log"}
-    assert [trace["name"] for trace in found[("data",)]["value"]][-4:] == [
-        "single values",
-        "smoothed",
-        "non-finite",
-        "at or below 0",
-    ]
+    assert [trace["name"] for trace in found[("data",)]["value"]] == ["single values", "smoothed"]
     assert updates.update(panel, read, shown, view)[0] is None
     kept = Shown.from_dict(json.loads(json.dumps(shown.to_dict())))
     patch, _ = updates.update(panel, readings(loss=np.linspace(1, 2.02, 102)), kept, view)
@@ -179,7 +175,7 @@ def test_a_run_without_epochs_or_with_a_clock_that_was_set_back_is_labelled_sobe
     run.finish()
     found = load(run.path)
     assert rulers.epochs(found) is None
-    assert rulers.ticks(None, "epoch", None, 4) == {"tickmode": "auto", "tickprefix": "step "}
+    assert rulers.ticks(None, "epoch", None, 4) == rulers.ticks(None, "step", None, 4)
     assert rulers.clock(found).steps.tolist() == [0, 1, 4]
 
 
@@ -192,14 +188,14 @@ def test_times_are_written_for_people(seconds, words):
 
 def test_labels_follow_the_zoom_and_return_to_steps(timed):
     opened = Runs(timed).open(timed.name)
-    drawn = panels(opened.run)
-    cursor = [Shown.from_dict(each) for each in layout.cursor(drawn, opened.reader.read(drawn))]
+    begun = live.news(opened, {0: Asked(View())})
+    shown = Shown.from_dict(json.loads(json.dumps(begun[0]["shown"])))
     for view, mode in ((View(axis="time"), "array"), (View(axis="time", window=(1.0, 9.0)), "array"), (View(), "auto")):
-        changes = live.news(opened, cursor, {0: view})
-        found = {tuple(each["location"]): each["params"] for each in operations(changes.parts["chart"][0])}
+        [change] = live.news(opened, {0: Asked(view, shown)}).values()
+        found = {tuple(each["location"]): each["params"] for each in operations(change["chart"])}
         assert found["layout", "xaxis", "tickmode"] == {"value": mode}
-        cursor = [Shown.from_dict(each) for each in json.loads(json.dumps(changes.parts["cursor"][0]))]
-        assert not live.news(opened, cursor, {0: view}).parts["chart"]
+        shown = Shown.from_dict(json.loads(json.dumps(change["shown"])))
+        assert live.news(opened, {0: Asked(view, shown)}) == {}
 
 
 # CSV --------------------------------------------------------------------------------------------------------------
@@ -285,3 +281,17 @@ def test_a_long_answer_is_sent_compressed_to_those_who_read_it(tmp_path):
     assert "Content-Encoding" not in whole.headers and packed.headers["Content-Encoding"] == "gzip"
     assert gzip.decompress(packed.data) == whole.data
     assert len(packed.data) < len(whole.data) / 2
+
+
+def test_files_of_the_page_are_kept_by_browsers_until_they_change(tmp_path):
+    run = SyntheticRun(tmp_path / "run.cockpit")
+    run.finish()
+    client = create_app(tmp_path).server.test_client()
+    page = client.get("/").get_data(as_text=True)
+    scripts = [part.split('"')[0] for part in page.split('src="')[1:]]
+    assert any("/assets/charts.js?m=" in script for script in scripts) and any("plotly.v" in each for each in scripts)
+    for script in scripts:
+        with client.get(script) as answer:
+            assert answer.status_code == 200 and "max-age=31536000" in answer.headers["Cache-Control"], script
+    with client.get("/assets/charts.js") as answer:
+        assert "immutable" not in answer.headers["Cache-Control"]

@@ -24,8 +24,9 @@ from synthetic_runs import FULL_PANELS, HISTOGRAM, JOINT, NONFINITE_STEP, PANELS
 
 import cockpitlite.diagnosis
 from cockpitlite import heat
-from cockpitlite.dashboard import access, create_app, figures, gauge, heatmaps, layout, live, reduce, updates
+from cockpitlite.dashboard import access, create_app, figures, gauge, heatmaps, layout, live, reduce, ticks, updates
 from cockpitlite.dashboard.findings import findings
+from cockpitlite.dashboard.live import Asked
 from cockpitlite.dashboard.readings import Layers, Readings, RunReader, Series
 from cockpitlite.dashboard.runs import Runs, check, panels
 from cockpitlite.dashboard.text import number, plain, shortened
@@ -220,7 +221,7 @@ def test_no_line_is_drawn_where_nothing_was_measured():
     drawn = trace_of(figures.figure(LOSS, read), "loss")
     assert [step for step, value in zip(drawn.x, drawn.y, strict=True) if value is None] == [46, 510]
     assert figures.caption(LOSS, read) == ""
-    assert len(trace_of(figures.figure(LOSS, read), "non-finite").x) == 0
+    assert "non-finite" not in {trace.name for trace in figures.figure(LOSS, read).data}
 
 
 def test_a_schedule_that_becomes_slower_is_one_line():
@@ -511,7 +512,7 @@ def test_an_update_of_a_heat_map_touches_no_layout_but_the_labels_of_bins():
 def test_the_first_event_reaches_a_heat_map_that_gets_no_more_histograms():
     before = counted((0, [1], [0, 1]))
     figure, _ = followed(HISTOGRAM, [before, dataclasses.replace(before, events=(Event(1, 0.0, "nonfinite", {}),))])
-    assert figure["data"][2]["x"][:2] == [1, 1]
+    assert [trace["x"][:2] for trace in figure["data"][1:]] == [[1, 1]]
 
 
 def test_a_heat_map_of_a_long_run_has_no_more_columns_than_that_of_a_short_one():
@@ -551,11 +552,12 @@ def test_a_reader_reads_histograms_again_after_a_resume(tmp_path):
 
 @pytest.mark.parametrize("kind", ["good", "nonfinite"])
 def test_every_panel_of_the_full_preset_has_its_card(tmp_path, kind):
-    opened, drawn, read = opened_run(write_run(tmp_path / "run.cockpit", kind, NONFINITE_STEP + 20, full=True))
-    board = layout.board(opened, drawn, read, opened.run.unavailable())
-    text = words_of(board)
-    for panel in FULL_PANELS:
-        assert panel.title in text
+    opened = opened_run(write_run(tmp_path / "run.cockpit", kind, NONFINITE_STEP + 20, full=True))
+    board = words_of(layout.board(opened, panels(opened.run)))
+    assert all(panel.title in board for panel in FULL_PANELS)
+    told = live.news(opened, {place: Asked(View()) for place in range(len(FULL_PANELS))})
+    assert len(told) == len(FULL_PANELS)
+    text = words_of([change["words"] for change in told.values()])
     assert "no values yet" not in text and "No value yet." not in text
 
 
@@ -622,7 +624,7 @@ def as_plain(shown):
 
 
 def points_of(figure, name):
-    trace = next(trace for trace in figure["data"] if trace["name"] == name)
+    trace = next((trace for trace in figure["data"] if trace["name"] == name), {"x": [], "y": []})
     return dict(zip(trace["x"], trace["y"], strict=True))
 
 
@@ -837,14 +839,16 @@ def test_a_made_up_panel_is_refused_with_a_sentence(damage, tmp_path):
 
 
 def opened_run(path):
-    opened = Runs(path.parent).open(path.name)
-    drawn = panels(opened.run)
-    return opened, drawn, opened.reader.read(drawn)
+    return Runs(path.parent).open(path.name)
+
+
+def board_of(path):
+    opened = opened_run(path)
+    return layout.board(opened, panels(opened.run))
 
 
 def test_the_board_has_the_three_columns_and_the_performance_row(tmp_path):
-    opened, drawn, read = opened_run(write_run(tmp_path / "run.cockpit", steps=60))
-    text = as_json(layout.board(opened, drawn, read, {}))
+    text = as_json(board_of(write_run(tmp_path / "run.cockpit", steps=60)))
     for group in ("step size", "gradients", "curvature", "performance"):
         assert f'"children": "{group}"' in text
     for panel in PANELS:
@@ -856,19 +860,17 @@ def test_a_panel_nobody_knows_appears_in_its_group(tmp_path):
     run = SyntheticRun(tmp_path / "run.cockpit", panels=(*PANELS, own))
     run.writer.reading("mine", 0, 42.0)
     run.finish()
-    opened, drawn, read = opened_run(run.path)
-    board = layout.board(opened, drawn, read, {})
-    columns = board.children[1].children
-    curvature = words_of(columns[2])
-    assert "My own reading" in curvature and "42" in curvature and "apples" in curvature
+    columns = board_of(run.path).children[0].children
+    assert "My own reading" in words_of(columns[2])
     assert "My own reading" not in words_of(columns[0])
+    [change] = live.news(opened_run(run.path), {len(PANELS): Asked(View())}).values()
+    assert words_of(change["value"]) == "42 apples"
 
 
 def test_an_empty_group_says_so(tmp_path):
     run = SyntheticRun(tmp_path / "run.cockpit", panels=(LOSS,))
     run.finish()
-    board = layout.board(*opened_run(run.path), {})
-    assert words_of(board).count("No instrument of this group") == 4  # shown only where there are no cards
+    assert words_of(board_of(run.path)).count("No instrument of this group") == 4  # shown only where there are no cards
 
 
 def test_an_unavailable_reading_says_why_in_its_panel():
@@ -911,55 +913,90 @@ def test_a_description_made_up_by_somebody_breaks_nothing():
 # Ticks ------------------------------------------------------------------------------------------------------------
 
 
-def cursor_of(drawn, read):
-    return [Shown.from_dict(shown) for shown in json.loads(as_json(layout.cursor(drawn, read)))]
+def asked_again(changes, view):
+    """Charts as a page asks for them that was told the changes."""
+    told = json.loads(as_json({place: change["shown"] for place, change in changes.items()}))
+    return {int(place): Asked(view, Shown.from_dict(shown)) for place, shown in told.items()}
 
 
-def test_a_tick_sends_new_points_of_visible_panels_only(tmp_path):
+def test_a_chart_comes_whole_as_it_is_asked_for_and_then_only_its_new_points(tmp_path):
     run = SyntheticRun(tmp_path / "run.cockpit")
     run.write(60)
-    opened, drawn, read = opened_run(run.path)
-    cursor = cursor_of(drawn, read)
-    assert not any(live.news(opened, cursor, {0: View(), 3: View()}).parts.values())
+    opened = opened_run(run.path)
+    view = View(300, smoothing=0.5, scale="linear", axis="time")
+    run.writer.clock(0, 0.0)
+    run.writer.clock(59, 59.0)
+    run.writer.commit()
+    begun = live.news(opened, {0: Asked(view), 3: Asked(View())})
+    assert isinstance(begun[0]["chart"], go.Figure) and isinstance(begun[3]["gauge"], go.Figure)
+    assert "single values" in {trace.name for trace in begun[0]["chart"].data}
+    assert "s" in begun[0]["chart"].layout.xaxis.ticktext[1]
+    first, third = asked_again(begun, view)[0], asked_again(begun, View())[3]
+    assert live.news(opened, {0: first, 3: third}) == {}
     run.write(5)
-    changes = live.news(opened, cursor, {0: View(), 3: View()})
-    assert set(changes.parts["chart"]) == {0, 3}
-    assert set(changes.parts["gauge"]) == {3}
-    assert len(as_json(changes.parts)) < 20_000
-    later = [Shown.from_dict(shown) for shown in changes.parts["cursor"][0]]
-    assert not any(live.news(opened, later, {0: View(), 3: View()}).parts.values())
-    assert set(live.news(opened, later, {1: View()}).parts["chart"]) == {1}
+    changes = live.news(opened, {0: first, 3: third})
+    assert isinstance(changes[0]["chart"], Patch) and isinstance(changes[3]["gauge"], Patch)
+    assert len(as_json(changes)) < 20_000
+    later = {0: asked_again(changes, view)[0], 3: asked_again(changes, View())[3]}
+    assert live.news(opened, later) == {}
+    assert set(live.news(opened, {1: Asked(View())})) == {1}
     run.finish()
 
 
-def test_a_panel_that_comes_late_is_put_in_its_group(tmp_path):
+def test_marks_that_come_later_bring_the_axis_they_stand_on():
+    before, after = readings(loss=[1.0, 2.0]), readings(loss=[1.0, 2.0, math.nan])
+    figure, shown = updates.whole(LOSS, before, View())
+    assert {trace.yaxis for trace in figure.data} == {None}
+    patch, _ = updates.update(LOSS, after, shown, View())
+    assert points_of(applied(patch, figure.to_dict()), "non-finite") == {2: 0.95}
+
+
+def request_for(key, **more):
+    asked = {"run": key, "page": "overview", "board": None, "cards": 0, "charts": {}, "smoothing": 0, "axis": "step"}
+    return asked | {"layer": {"layer": None, "step": None}} | more
+
+
+def test_a_page_is_told_which_board_it_lacks_and_then_of_its_cards(tmp_path):
     run = SyntheticRun(tmp_path / "run.cockpit")
     run.write(3)
-    opened, drawn, read = opened_run(run.path)
+    runs = Runs(tmp_path)
+    first = ticks.answered(runs, request_for("run.cockpit"))
+    assert "Gradient noise scale" in words_of(first["board"]) and "charts" not in first
+    known = {"board": first["identity"], "cards": len(PANELS)}
+    again = ticks.answered(runs, request_for("run.cockpit", **known, charts={"1": [300, None, None, None]}))
+    assert "board" not in again and set(again["charts"]) == {1} and again["more"] == {}
     run.writer.panel(Panel("Validation accuracy", "performance").named("valid_accuracy"))
     run.writer.reading("valid_accuracy", 2, 0.93)
     run.writer.commit()
-    changes = live.news(opened, cursor_of(drawn, read), {})
-    assert list(changes.parts["cards"]) == ["performance"]
-    assert "Validation accuracy" in as_json(changes.parts["cards"]["performance"])
-    assert len(changes.parts["cursor"][0]) == len(PANELS) + 1
+    more = ticks.answered(runs, request_for("run.cockpit", **known))["more"]
+    assert list(more) == ["performance"] and "Validation accuracy" in words_of(more["performance"])
+    elsewhere = ticks.answered(runs, request_for("run.cockpit", page="runs"))
+    assert set(elsewhere) == {"frame"} and elsewhere["frame"]["step"] == "step 2"
     run.finish()
 
 
-def test_what_a_page_asks_for_is_checked():
-    charts = {"3": [10_000_000, None, None], "1": [-5, [1, 2], "log"]}
-    found = live.views({"charts": charts, "smoothing": 0.5, "axis": "time"})
-    assert found == {3: View(2000, None, None, 0.5, "time"), 1: View(50, (1.0, 2.0), "log", 0.5, "time")}
-    plain_view = {"charts": {}, "smoothing": 0, "axis": "step"}
+def test_what_a_page_asks_for_is_checked(tmp_path):
+    charts = {"3": [10_000_000, None, None, None], "1": [-5, [1, 2], "log", None]}
+    found = live.asked({"charts": charts, "smoothing": 0.5, "axis": "time"})
+    assert {place: each.view for place, each in found.items()} == {
+        3: View(2000, None, None, 0.5, "time"),
+        1: View(50, (1.0, 2.0), "log", 0.5, "time"),
+    }
+    write_run(tmp_path / "run.cockpit", steps=3)
+    client = client_of(create_app(tmp_path))
     for wrong, words in (
-        ({"charts": {"__proto__": [1, None, None]}}, "invalid literal"),
-        ({"charts": {"1": [1, None, "<b>"]}}, "scale"),
+        ({"charts": {"__proto__": [1, None, None, None]}}, "invalid literal"),
+        ({"charts": {"1": [1, None, "<b>", None]}}, "scale"),
         ({"smoothing": 1.0}, "smoothed"),
         ({"smoothing": float("nan")}, "smoothed"),
         ({"axis": "<b>"}, "labelled"),
     ):
+        asked = request_for("run.cockpit", **wrong)
         with pytest.raises(ValueError, match=words):
-            live.views(plain_view | wrong)
+            live.asked(asked)
+        assert client.post("/tick", json=asked).status_code == 400
+    for wrong in (None, [], {"run": "run.cockpit"}, request_for("run.cockpit", charts={"1": [1, None, None, {}]})):
+        assert client.post("/tick", json=wrong).status_code == 400
 
 
 # The verdict ------------------------------------------------------------------------------------------------------
@@ -1085,22 +1122,11 @@ def client_of(app):
     return app.server.test_client()
 
 
-def ask(client, outputs, inputs, state=()):
-    """Call a callback as the page does."""
-    joined = "..".join(f"{output}" for output in outputs)
-    body = {
-        "output": f"..{joined.replace('..', '...')}..",
-        "outputs": [dict(zip(("id", "property"), output.split("."), strict=True)) for output in outputs],
-        "inputs": [{"id": key.split(".")[0], "property": key.split(".")[1], "value": value} for key, value in inputs],
-        "state": [{"id": key.split(".")[0], "property": key.split(".")[1], "value": value} for key, value in state],
-        "changedPropIds": [inputs[0][0]],
-    }
-    return client.post("/_dash-update-component", json=body)
-
-
-def open_board(client, key):
-    outputs = ["board.children", "facts.children", "page.className"]
-    return ask(client, outputs, [("picker.value", key), ("reopen.data", None)], [("view.data", {"page": "overview"})])
+def ask(client, key):
+    """Ask what a page lacks that shows nothing yet."""
+    answer = client.post("/tick", json=request_for(key))
+    assert answer.status_code == 200
+    return answer
 
 
 def test_the_app_serves_its_page_and_draws_a_run(tmp_path):
@@ -1108,25 +1134,22 @@ def test_the_app_serves_its_page_and_draws_a_run(tmp_path):
     client = client_of(create_app(tmp_path))
     assert client.get("/").status_code == 200
     assert b"run.cockpit" in client.get("/_dash-layout").data
-    answer = open_board(client, "run.cockpit")
-    assert answer.status_code == 200
-    assert "Gradient noise scale" in answer.get_data(as_text=True)
+    assert "Gradient noise scale" in ask(client, "run.cockpit").get_data(as_text=True)
 
 
 @pytest.mark.parametrize("key", ["../secret.cockpit", "/etc/passwd", 7, ["run.cockpit"], {"a": 1}])
 def test_the_page_opens_no_path_that_is_not_offered(key, tmp_path):
     write_run(tmp_path / "runs" / "run.cockpit", steps=3)
     write_run(tmp_path / "secret.cockpit", steps=3)
-    answer = open_board(client_of(create_app(tmp_path / "runs")), key)
-    assert answer.status_code == 200
-    assert json.loads(answer.data)["response"]["board"]["children"] == []
+    answer = ask(client_of(create_app(tmp_path / "runs")), key)
+    assert set(answer.get_json()) == {"frame"} and "cannot be read" in answer.get_json()["frame"]["notice"]
 
 
 def test_a_waiting_app_needs_no_folder(tmp_path):
     client = client_of(create_app(tmp_path / "later", wait=True))
-    assert "Waiting for the first run" in open_board(client, None).get_data(as_text=True)
+    assert "Waiting for the first run" in ask(client, None).get_data(as_text=True)
     write_run(tmp_path / "later" / "run.cockpit", steps=3)
-    assert "Gradient noise scale" in open_board(client, "run.cockpit").get_data(as_text=True)
+    assert "Gradient noise scale" in ask(client, "run.cockpit").get_data(as_text=True)
 
 
 def test_everything_the_page_loads_is_local(tmp_path):

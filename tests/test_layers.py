@@ -15,8 +15,9 @@ from cockpitlite import Panel
 from cockpitlite.dashboard import download, layer_map, layers, live
 from cockpitlite.dashboard.app import create_app
 from cockpitlite.dashboard.layer_map import LayerMap
+from cockpitlite.dashboard.live import Asked
 from cockpitlite.dashboard.runs import Runs
-from cockpitlite.dashboard.updates import View, shown
+from cockpitlite.dashboard.updates import Shown, View
 from cockpitlite.diagnosis.finding import Evidence, Finding
 from cockpitlite.store import Column, RunWriter, load
 
@@ -205,7 +206,7 @@ def test_a_layer_has_a_card_for_each_reading_and_for_its_module(tmp_path):
     assert parts["grad_hist_1d"][0].kind == "histogram"
     assert {panel.name for panel, _ in layers.parts(opened, "conv2")} >= {"dead_units", "grad_norm"}
     assert layers.parts(opened, "nothing") == []
-    assert "no layer of that name" in str(layers.board(opened, layers.Chosen("nothing")))
+    assert "no layer of that name" in str(layers.board("nothing", [], ""))
 
 
 def test_a_layer_is_read_as_it_was_measured_and_the_chosen_step_is_marked(tmp_path):
@@ -228,22 +229,23 @@ def test_a_layers_charts_follow_the_run_and_the_chosen_step(tmp_path):
     run.write(50)
     opened = opened_run(tmp_path / "run.cockpit")
     parts = layers.parts(opened, "fc1.weight")
-    cursor = [shown(panel, each) for (panel, _), each in zip(parts, layers.read(opened, parts, 20), strict=True)]
-    views = {place: View() for place in range(len(parts))}
-    assert not any(live.layer_news(opened, parts, 20, cursor, views).parts.values())
-    moved = live.layer_news(opened, parts, 10, cursor, views)
-    assert set(moved.parts["chart"]) == set(views)  # back as well as forth
+    begun = live.layer_news(opened, parts, 20, {place: Asked(View()) for place in range(len(parts))})
+    assert set(begun) == set(range(len(parts)))
+    asked = {place: Asked(View(), Shown.from_dict(change["shown"])) for place, change in begun.items()}
+    assert live.layer_news(opened, parts, 20, asked) == {}
+    moved = live.layer_news(opened, parts, 10, asked)
+    assert all("chart" in moved[place] for place in asked)  # back as well as forth
     run.write(2)
-    grown = live.layer_news(opened, parts, 20, cursor, {0: View()})
-    assert set(grown.parts["chart"]) == {0} and len(grown.parts["cursor"]) == 1
+    assert set(live.layer_news(opened, parts, 20, {0: asked[0]})) == {0}
 
 
 def test_a_board_of_a_layer_has_no_name_in_common_with_the_overview(tmp_path):
     write_run(tmp_path / "run.cockpit", steps=10)
     opened = opened_run(tmp_path / "run.cockpit")
-    board = layers.board_of(opened, "fc1.weight", layers.parts(opened, "fc1.weight"))
+    parts = layers.parts(opened, "fc1.weight")
+    board = layers.board_of(opened, "fc1.weight", parts)
     assert board not in {opened.identity, layers.board_of(opened, "fc1.bias", layers.parts(opened, "fc1.bias"))}
-    drawn = str(layers.board(opened, layers.Chosen("fc1.weight", 3)))
+    drawn = str(layers.board("fc1.weight", parts, board))
     assert "id='panel-" not in drawn and "id='layer-panel-0'" in drawn
 
 

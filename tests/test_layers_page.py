@@ -205,8 +205,8 @@ def test_a_run_that_is_trained_meanwhile_is_followed(browser, tmp_path):
             with page_server(path) as server, visit(browser, layers_page(server.url, "&layer=fc1.weight")) as seen:
                 seen.until(DRAWN)
                 seen.until(f"{CARDS}.length >= 4")
-                last = seen.page.evaluate(f"{CARDS}[0].data.at(-3).x.at(-1)")
-                seen.until(f"{CARDS}[0].data.some((trace) => trace.x.at(-1) > {last or 40} + 60)")
+                last = seen.page.evaluate(f"Math.max(...{CARDS}[0].data.map((trace) => trace.x.at(-1)))")
+                seen.until(f"{CARDS}[0].data.some((trace) => trace.x.at(-1) > {last} + 60)")
                 seen.until(f"/step \\d{{3}},/.test({WORDS})")
         finally:
             trainer.kill()

@@ -154,6 +154,7 @@
           window.dash_clientside.set_props("astray", { children: "" });
         }
       }
+      window.setTimeout(window.cockpit.clock.begin, 0);
       return key;
     },
   });

@@ -4,8 +4,6 @@
 
   const SIZE = { width: 1200, height: 675, scale: 2 }; // of a picture, in pixels
   const hidden = new Map(); // uids of hidden lines by the name of their panel, as it is spelled in the address
-  const heard = new WeakSet(); // charts whose events are listened to
-  let hiding = false; // by ourselves, not by the person
 
   function view() {
     return window.cockpit.view;
@@ -135,31 +133,33 @@
     }
   }
 
-  /* Hide what is to be hidden, lines that came with an update too; and notice what the person hides. */
-  function listen() {
-    for (const card of view().cards()) {
-      const chart = view().chartOf(card);
-      const name = encodeURIComponent(card.dataset.name);
-      hide(chart, hidden.get(name) || []);
-      if (!heard.has(chart)) {
-        heard.add(chart);
-        chart.on("plotly_restyle", function () {
-          if (!hiding) {
-            const lines = chart.data.filter((trace) => trace.visible === "legendonly");
-            hidden.set(name, lines.map((trace) => trace.uid));
-            remember();
-          }
-        });
-      }
+  /* Which lines are hidden is kept where they are drawn anew, and as the person changes it. */
+  function hide(card, traces) {
+    const uids = hidden.get(encodeURIComponent(card.dataset.name)) || [];
+    for (const trace of traces.filter((trace) => uids.includes(trace.uid))) {
+      trace.visible = "legendonly";
     }
   }
 
-  function hide(chart, uids) {
-    const away = (trace) => uids.includes(trace.uid) && trace.visible !== "legendonly";
-    const places = chart.data.map((trace, place) => place).filter((place) => away(chart.data[place]));
-    if (places.length) {
-      hiding = true;
-      window.Plotly.restyle(chart, { visible: "legendonly" }, places).finally(() => (hiding = false));
+  function listen(card, chart) {
+    chart.on("plotly_restyle", function () {
+      const lines = chart.data.filter((trace) => trace.visible === "legendonly");
+      hidden.set(encodeURIComponent(card.dataset.name), lines.map((trace) => trace.uid));
+      remember();
+    });
+  }
+
+  /* The address says otherwise. */
+  function renew() {
+    recall();
+    for (const card of view().board().filter(view().chartOf)) {
+      const chart = view().chartOf(card);
+      const lines = chart.data.filter((trace) => trace.visible === "legendonly");
+      lines.forEach((trace) => delete trace.visible);
+      hide(card, chart.data);
+      if (lines.length || chart.data.some((trace) => trace.visible === "legendonly")) {
+        window.Plotly.redraw(chart);
+      }
     }
   }
 
@@ -177,8 +177,8 @@
     }
   });
 
-  window.cockpit = Object.assign(window.cockpit || {}, { card: { listen } });
+  window.cockpit = Object.assign(window.cockpit || {}, { card: { hide, listen } });
 
   recall();
-  window.cockpit.address.listen(recall);
+  window.cockpit.address.listen(renew);
 })();

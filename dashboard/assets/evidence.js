@@ -133,7 +133,12 @@
       const chart = card && card.querySelector(".chart-plot .js-plotly-plot");
       if (chart && chart.layout) {
         show(wanted, card, chart, from);
-      } else if (Date.now() < end && window.cockpit.address.page() === "overview") {
+        return;
+      }
+      if (card) {
+        card.scrollIntoView({ block: "center", behavior: "instant" }); // which has it drawn
+      }
+      if (Date.now() < end && window.cockpit.address.page() === "overview") {
         window.setTimeout(attempt, 50);
       }
     })();

@@ -106,16 +106,15 @@
   }
 
   function tellChoice() {
-    const choice = JSON.stringify([state.layer, state.step]);
-    if (choice === told) {
-      return;
+    const choice = JSON.stringify(chosen());
+    if (choice !== told) {
+      told = choice;
+      window.cockpit.clock.ask();
     }
-    const same = JSON.parse(told || "[null]")[0] === state.layer;
-    told = choice;
-    window.dash_clientside.set_props("chosen", { data: { layer: state.layer, step: state.step } });
-    if (same) {
-      window.cockpit.view.change({}); // the mark moves now, not at the next tick
-    }
+  }
+
+  function chosen() {
+    return { layer: state.layer, step: state.step };
   }
 
   /* What it answers ------------------------------------------------------------------------------------------ */
@@ -496,6 +495,8 @@
       part("map-rows").focus({ preventScroll: true });
     }
   });
+
+  window.cockpit = Object.assign(window.cockpit || {}, { layers: { ask: askNow, chosen } });
 
   window.cockpit.address.listen(function () {
     if (ready) {

@@ -1,4 +1,4 @@
-/* What the browser does by itself: the theme, the clocks and following the newest run. */
+/* What the browser does by itself: the theme, the slow clock and following the newest run. */
 (function () {
   "use strict";
 
@@ -40,55 +40,16 @@
     }
   }
 
-  const PATIENCE = 8000; // milliseconds without an answer before the page says so
-  let lastAnswer = Date.now();
-  let lastTry = lastAnswer;
-
-  /* Clocks stand still while a request is under way; after one that was lost they must be set going again. */
-  function watchServer() {
-    const now = Date.now();
-    const silent = now - lastAnswer > PATIENCE;
-    document.documentElement.classList.toggle("silent", silent);
-    if (silent && now - lastTry > PATIENCE) {
-      lastTry = now;
-      window.dash_clientside.set_props("tick", { disabled: false });
-      window.dash_clientside.set_props("slow-tick", { disabled: false });
-    }
-  }
-
   applyTheme();
-  window.setInterval(function () {
-    if (!document.hidden) {
-      watchServer();
-    }
-  }, 1000);
-  document.addEventListener("visibilitychange", function () {
-    lastAnswer = Date.now(); // nothing was asked while nobody looked
-  });
+  window.setInterval(hideFocusTargets, 1000);
 
   window.dash_clientside = window.dash_clientside || {};
   window.dash_clientside.cockpit = Object.assign(window.dash_clientside.cockpit || {}, {
-    /* What the charts on the screen are to be; nothing at all while nobody looks, nor while the board is being
-       drawn: it would be asked for again and again, and never come. */
-    measure: function () {
-      hideFocusTargets();
-      if (document.hidden || document.querySelector(":is(#board, #layer-board)[data-dash-is-loading]")) {
-        return window.dash_clientside.no_update;
-      }
-      return window.cockpit.view.request();
-    },
-
     /* Look for runs and judge the chosen one, unless the last judgement is still on its way: asked again it would
        be dropped when it came, and on a machine slower than the clock none would ever be shown. */
     awake: function (ticks) {
       const busy = document.hidden || document.querySelector("#verdict[data-dash-is-loading]");
       return busy ? window.dash_clientside.no_update : ticks;
-    },
-
-    answered: function () {
-      lastAnswer = Date.now();
-      watchServer();
-      return "";
     },
 
     /* Following is turned on and off by its button; it ends when an older run is picked. */

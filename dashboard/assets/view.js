@@ -3,29 +3,65 @@
    cockpit.view.state    axis, smoothing, range (of steps, or null), linked, follow (steps, or 0), paused, scales
    cockpit.view.change   change some of it, and have the charts drawn so
    cockpit.view.request  what the server is asked for: the charts on the screen, and how they are to be
-   cockpit.view.cards    the cards that are on the screen and have a chart */
+   cockpit.view.cards    the cards that are on the screen and have a chart
+   cockpit.view.board    all cards of the board that is shown; isComplete tells whether all are drawn
+   cockpit.view.look     see which cards have come; those on the screen are asked for at once */
 (function () {
   "use strict";
 
   const STRONGEST = 0.99;
+  const AT_ONCE = 3; // charts off the screen that are drawn at once
   const state = { axis: "step", smoothing: 0, range: null, linked: true, follow: 0, paused: false, scales: {} };
   let pausedAt = null; // the last step when the page was paused
   let once = false; // a paused page is drawn once more when the person changes how
   let waiting = 0;
+  const onScreen = new Set(); // cards
+  const seen = new WeakSet(); // cards that are looked after
 
   function chartOf(card) {
     const chart = card.querySelector(".chart-plot .js-plotly-plot");
     return chart && chart.layout && chart.layout.xaxis ? chart : null;
   }
 
-  function isOnScreen(card) {
-    const box = card.getBoundingClientRect();
-    return box.bottom > -100 && box.top < window.innerHeight + 100 && box.width > 0;
+  const watch = new IntersectionObserver(
+    function (entries) {
+      for (const entry of entries) {
+        onScreen[entry.isIntersecting ? "add" : "delete"](entry.target);
+      }
+      if (entries.some((entry) => entry.isIntersecting)) {
+        window.cockpit.zoom.sync();
+        window.cockpit.clock.ask();
+      }
+    },
+    { rootMargin: "100px" }
+  );
+
+  /* All cards of the board that is shown. */
+  function board() {
+    const place = window.cockpit.address.page() === "layers" ? "#layer-board" : "#board";
+    return [...document.querySelectorAll(place + " [data-panel]")];
+  }
+
+  function look() {
+    const fresh = board().filter((card) => !seen.has(card));
+    for (const card of fresh) {
+      seen.add(card);
+      watch.observe(card);
+    }
+    for (const card of onScreen) {
+      if (!card.isConnected) {
+        onScreen.delete(card);
+      }
+    }
+    return fresh.length > 0;
+  }
+
+  function isComplete() {
+    return board().every(window.cockpit.charts.shownOf);
   }
 
   function cards() {
-    const all = [...document.querySelectorAll("[data-panel]")];
-    return all.filter((card) => isOnScreen(card) && chartOf(card));
+    return board().filter((card) => onScreen.has(card) && chartOf(card));
   }
 
   /* The range of steps a chart is zoomed to, or null while it shows all. */
@@ -43,18 +79,29 @@
     return words ? Number(words.textContent.replace(/\D/g, "")) : 0;
   }
 
+  /* What the charts on the screen lack; and when these are drawn, a few of the others, so that all are soon. */
   function request() {
+    look();
     window.cockpit.zoom.tick();
-    window.cockpit.card.listen();
     paint();
-    const charts = {};
-    if (!state.paused || once) {
-      for (const card of cards()) {
-        const chart = chartOf(card);
-        charts[card.dataset.panel] = [chart.clientWidth, windowOf(chart), state.scales[card.dataset.name] || null];
-      }
+    const all = board();
+    const shownOf = window.cockpit.charts.shownOf;
+    const missing = all.filter((card) => !shownOf(card));
+    let wanted = all.filter((card) => onScreen.has(card));
+    if (wanted.length && wanted.every(shownOf)) {
+      wanted = wanted.concat(missing.slice(0, AT_ONCE));
+    }
+    if (state.paused && !once) {
+      wanted = wanted.filter((card) => !shownOf(card));
+    } else {
       pausedAt = lastStep();
       once = false;
+    }
+    const charts = {};
+    for (const card of wanted) {
+      const [chart, scale] = [chartOf(card), state.scales[card.dataset.name] || null];
+      const range = chart ? windowOf(chart) : window.cockpit.zoom.rangeOf(card);
+      charts[card.dataset.panel] = [window.cockpit.charts.widthOf(card), range, scale, shownOf(card)];
     }
     return { charts: charts, smoothing: state.smoothing, axis: state.axis };
   }
@@ -65,9 +112,7 @@
     if (!waiting) {
       waiting = window.setTimeout(function () {
         waiting = 0;
-        if (!document.querySelector("#board[data-dash-is-loading]")) {
-          window.dash_clientside.set_props("request", { data: request() });
-        }
+        window.cockpit.clock.ask();
       }, 120);
     }
   }
@@ -128,7 +173,9 @@
   /* The tools ------------------------------------------------------------------------------------------------ */
 
   function press(button, pressed) {
-    button.setAttribute("aria-pressed", String(pressed));
+    if (button.getAttribute("aria-pressed") !== String(pressed)) {
+      button.setAttribute("aria-pressed", String(pressed));
+    }
   }
 
   function write(part, words) {
@@ -197,7 +244,7 @@
   }
 
   window.cockpit = Object.assign(window.cockpit || {}, {
-    view: { state, change, request, cards, chartOf, windowOf, scaleOf, lastStep, pause },
+    view: { state, change, request, board, look, isComplete, cards, chartOf, windowOf, scaleOf, lastStep, pause },
   });
 
   recall();

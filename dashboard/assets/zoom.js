@@ -1,11 +1,10 @@
 /* One range of steps for all charts: a zoom into one zooms all, and a double click shows all steps again.
 
-   Charts that are off the screen get the range as they come onto it. */
+   Charts that are off the screen get the range as they come onto it, or are drawn. */
 (function () {
   "use strict";
 
   const AT_LEAST = 20; // steps that are kept in view at the end
-  const heard = new WeakSet(); // charts whose events are listened to
   let board = null; // which board the range belongs to
 
   function same(one, other) {
@@ -21,10 +20,6 @@
   }
 
   function listen(chart) {
-    if (heard.has(chart)) {
-      return;
-    }
-    heard.add(chart);
     chart.on("plotly_relayout", function (change) {
       if ("xaxis.range[0]" in change) {
         took([change["xaxis.range[0]"], change["xaxis.range[1]"]]); // a drag across the chart
@@ -33,6 +28,11 @@
     chart.on("plotly_doubleclick", function () {
       window.setTimeout(reset, 0);
     });
+  }
+
+  /* The range that the chart of a card is to have, null for all steps; one that shows evidence keeps its own. */
+  function rangeOf(card) {
+    return view().state.linked && hasSteps(card) && !("marked" in card.dataset) ? view().state.range : null;
   }
 
   /* A range that a person chose; one that reaches the end goes on to follow it, if that was wished before. */
@@ -81,7 +81,6 @@
     const state = view().state;
     for (const card of view().cards()) {
       const chart = view().chartOf(card);
-      listen(chart);
       if (state.linked && hasSteps(card) && !("marked" in card.dataset)) {
         show(chart, state.range, false);
       }
@@ -108,32 +107,5 @@
     sync();
   }
 
-  let asked = false;
-  window.addEventListener(
-    "scroll",
-    function () {
-      if (!asked) {
-        asked = true;
-        window.requestAnimationFrame(function () {
-          asked = false;
-          sync();
-        });
-      }
-    },
-    { passive: true }
-  );
-
-  /* A chart may be touched before the next tick of the clock. */
-  document.addEventListener(
-    "pointerdown",
-    function (event) {
-      const chart = event.target.closest && event.target.closest(".chart-plot .js-plotly-plot");
-      if (chart && chart.layout) {
-        listen(chart);
-      }
-    },
-    true
-  );
-
-  window.cockpit = Object.assign(window.cockpit || {}, { zoom: { sync, tick, reset, follow } });
+  window.cockpit = Object.assign(window.cockpit || {}, { zoom: { listen, rangeOf, sync, tick, reset, follow } });
 })();

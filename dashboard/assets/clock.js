@@ -1,0 +1,166 @@
+/* The page's clock: at each tick the server is asked what is new of the run and of the charts on the screen.
+
+   cockpit.clock.begin()  the page knows which run it shows
+   cockpit.clock.ask()    ask at once, or as soon as the last answer has come and is drawn */
+(function () {
+  "use strict";
+
+  const TICK = 1000; // milliseconds
+  const SHARE = 10; // drawing gets one part of so many of the time; where it takes more, ticks come less often
+  const SOON = 100; // milliseconds until the next few charts off the screen are drawn
+  const PATIENCE = 8000; // milliseconds without an answer before the page says so
+  const LOST = 60000; // milliseconds after which an answer does not come any more
+  let begun = false;
+  let asking = false;
+  let again = false;
+  let timer = 0;
+  let lastAnswer = Date.now();
+
+  function charts() {
+    return window.cockpit.charts;
+  }
+
+  function run() {
+    return document.getElementById("page").dataset.run || null;
+  }
+
+  function isLayers() {
+    return window.cockpit.address.page() === "layers";
+  }
+
+  /* Where the board is that is shown. */
+  function place() {
+    return document.getElementById(isLayers() ? "layer-board" : "board");
+  }
+
+  /* Which board that is, or null. */
+  function board() {
+    const part = place().querySelector("[data-identity]");
+    return part && part.dataset.identity;
+  }
+
+  /* The page knows which run it shows. */
+  function begin() {
+    begun = true;
+    ask();
+  }
+
+  /* Nothing is asked while nobody looks. */
+  async function ask() {
+    if (document.hidden || !document.getElementById("page") || !begun) {
+      return later(TICK);
+    }
+    if (asking || charts().busy()) {
+      again = true;
+      return later(SOON);
+    }
+    const start = Date.now();
+    [asking, again] = [true, false];
+    if (isLayers()) {
+      window.cockpit.layers.ask();
+    }
+    const asked = Object.assign(
+      {
+        run: run(),
+        page: window.cockpit.address.page(),
+        board: board(),
+        cards: window.cockpit.view.board().length,
+        layer: window.cockpit.layers.chosen(),
+      },
+      window.cockpit.view.request()
+    );
+    let fresh = 0;
+    try {
+      const answer = await answerTo(asked);
+      if (answer) {
+        lastAnswer = Date.now();
+        fresh = take(answer, asked);
+      }
+    } finally {
+      asking = false;
+      watchServer();
+      const pause = Math.max(TICK, SHARE * charts().spent()) - (Date.now() - start);
+      const goesOn = fresh && !window.cockpit.view.isComplete();
+      later(again ? 0 : goesOn ? SOON : Math.max(pause, SOON));
+    }
+  }
+
+  /* What the server says, or null where there is no answer, which the page tells after a while. */
+  async function answerTo(asked) {
+    try {
+      const answer = await window.fetch("tick", {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify(asked),
+        signal: AbortSignal.timeout(LOST),
+      });
+      return await answer.json();
+    } catch (error) {
+      return null;
+    }
+  }
+
+  function later(pause) {
+    window.clearTimeout(timer);
+    timer = window.setTimeout(ask, pause);
+  }
+
+  /* What the server answered ----------------------------------------------------------------------------------- */
+
+  /* Put it on the page; return how many cards are drawn for the first time. */
+  function take(answer, asked) {
+    for (const [id, part] of Object.entries(answer.frame)) {
+      charts().fill(document.getElementById(id), part);
+    }
+    document.documentElement.classList.toggle("before-the-first-run", !asked.run);
+    if (asked.page !== window.cockpit.address.page() || asked.run !== run()) {
+      return 0;
+    }
+    if (answer.board) {
+      charts().clear(place());
+      charts().fill(place(), answer.board);
+      window.cockpit.view.look();
+    }
+    const cards = window.cockpit.view.board();
+    const told = cards.filter((card) => answer.charts && answer.charts[card.dataset.panel]);
+    const fresh = told.filter((card) => !charts().shownOf(card));
+    for (const card of told) {
+      charts().take(card, answer.charts[card.dataset.panel]);
+    }
+    for (const [group, added] of Object.entries(answer.more || {})) {
+      place().querySelector('[data-group="' + group + '"]').append(...added.map(charts().element));
+    }
+    return fresh.length;
+  }
+
+  /* Without an answer ------------------------------------------------------------------------------------------- */
+
+  let lastTry = lastAnswer;
+
+  /* The slow clock stands still while a request is under way; after one that was lost it must be set going again. */
+  function watchServer() {
+    const now = Date.now();
+    const silent = now - lastAnswer > PATIENCE;
+    document.documentElement.classList.toggle("silent", silent);
+    if (silent && now - lastTry > PATIENCE) {
+      lastTry = now;
+      window.dash_clientside.set_props("slow-tick", { disabled: false });
+    }
+  }
+
+  window.setInterval(function () {
+    if (!document.hidden) {
+      watchServer();
+    }
+  }, 1000);
+
+  document.addEventListener("visibilitychange", function () {
+    lastAnswer = Date.now(); // nothing was asked while nobody looked
+    if (!document.hidden) {
+      ask();
+    }
+  });
+
+  window.cockpit = Object.assign(window.cockpit || {}, { clock: { ask, begin } });
+
+})();

@@ -1,0 +1,60 @@
+"""The answer to each tick of a page's clock: how the run stands, and what the charts on the screen lack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask, Response, request
+from plotly.io.json import to_json_plotly
+
+from cockpitlite.dashboard import layers, layout, live
+from cockpitlite.dashboard.runs import UNREADABLE, Runs, panels
+
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError)
+
+
+def offer(server: Flask, runs: Runs, prefix: str) -> None:
+    """Answer ``tick``, which ``clock.js`` asks by itself: a callback of the page would look at all its parts."""
+
+    @server.route(f"{prefix}tick", methods=["POST"])
+    def tick() -> Response:
+        asked: Any = request.get_json(silent=True)
+        try:
+            answer = answered(runs, asked)
+        except MALFORMED:
+            return Response("No page asks for that.\n", status=400, mimetype="text/plain")
+        return Response(to_json_plotly(answer), mimetype="application/json")
+
+
+def answered(runs: Runs, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a page lacks: of the frame around the board, of the board's cards, and of their charts by place.
+
+    Raises ValueError, LookupError, TypeError or AttributeError for what no page asks for.
+    """
+    key, page, layer = asked["run"], asked["page"], layers.Chosen.of(asked["layer"])
+    charts, board, count = live.asked(asked), asked["board"], int(asked["cards"])
+    if key is None:
+        nothing: dict[str, Any] = {"notice": None, "state": None, "step": None, "facts": []}
+        return {"frame": nothing, "board": layout.waiting(str(runs.root))}
+    try:
+        opened = runs.open(key)
+        run = opened.run
+        answer: dict[str, Any] = {"frame": layout.standing(run.meta, run.live, run.last_step, run.names())}
+        answer["frame"] |= {"notice": None, "facts": layout.facts(run.meta)}
+        if page == "layers" and layer is None:
+            return answer | {"board": []}
+        if page == "layers" and layer is not None:
+            parts = layers.parts(opened, layer.layer)
+            identity = layers.board_of(opened, layer.layer, parts)
+            if identity != board:
+                return answer | {"identity": identity, "board": layers.board(layer.layer, parts, identity)}
+            return answer | {"identity": identity, "charts": live.layer_news(opened, parts, layer.step, charts)}
+        if page != "overview":
+            return answer
+        drawn = panels(run)
+        if opened.identity != board:
+            return answer | {"identity": opened.identity, "board": layout.board(opened, drawn)}
+        return answer | {"identity": board, "charts": live.news(opened, charts), "more": layout.more(drawn, count)}
+    except UNREADABLE as error:
+        return {"frame": {"notice": layout.notice(error), "state": None}}
