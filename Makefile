@@ -47,7 +47,7 @@ matrix: $(DEVELOPMENT)
 	$(BIN)/python benchmarks/exactness.py --write docs/matrix.md
 
 benchmark: $(DEVELOPMENT) $(REFERENCE)
-	$(BIN)/python benchmarks/price.py --write docs/price.md $(ARGS)
+	$(BIN)/python benchmarks/price.py --json docs/price.json --write docs/price.md $(ARGS)
 
 diagnosis: $(DEVELOPMENT)
 	$(BIN)/python benchmarks/diagnosis/run.py --write docs/faults.md $(ARGS)

@@ -40,6 +40,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", module="torch")  # of kernels that cannot be differentiated twice, and the like
     measured = results.read(options.json) if options.json else []
     console = Console() if sys.stdout.isatty() else Console(width=190)
+    if options.known:
+        for sheet in report.sheets(measured):
+            console.print(sheet.table())
+        keep(measured, options)
+        return
     for device in map(torch.device, options.devices):
         for name in options.problems:
             found = measure(name, device, options, console)
@@ -67,6 +72,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--quick", action="store_true", help="two rounds of short measurements at intervals 1 and 4")
     add("--no-cockpit", action="store_true", help="leave Cockpit out")
     add("--threads", type=int, help="of torch on the CPU")
+    add("--known", action="store_true", help="measure nothing, and make the tables of what the file holds")
     add("--json", type=Path, metavar="FILE", help="add the numbers to this file")
     add("--write", type=Path, metavar="FILE", help="write the page, with a picture beside it")
     options = parser.parse_args(argv)
@@ -76,7 +82,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         options.rounds or usual.rounds, options.seconds or usual.seconds, options.longest or usual.longest
     )
     options.command = shlex.join(["python", "benchmarks/price.py", *(sys.argv[1:] if argv is None else argv)])
-    if "prices" in options.parts and not options.no_cockpit and not PYTHON.exists():
+    if options.known and not options.json:
+        parser.error("--known makes the tables of a file: name it by --json")
+    if "prices" in options.parts and not options.known and not options.no_cockpit and not PYTHON.exists():
         parser.error("Cockpit has no environment here: `make benchmark` makes it, or give --no-cockpit")
     return options
 
@@ -121,7 +129,8 @@ def keep(measured: Sequence[Measured], options: argparse.Namespace) -> None:
         curves = {f"{each.problem}, {each.device}": each.curves for each in measured if each.curves}
         if curves:
             scaling.draw(curves, picture)
-        options.write.write_text(report.page(measured, options.command, picture.name), encoding="utf-8")
+        page = report.page(measured, options.command, picture.name, options.write)
+        options.write.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from interleaving import Spread
 from pricing import Price
 from problems import PROBLEMS
 from results import Measured
 from scaling import FACTORS
-from sheet import Sheet
+from sheet import Sheet, words_of
 from targets import targets_of_overhead, targets_of_price
 
-HEAD = """# What watching costs
-
-Made by `{command}`.
+TITLE = "# What watching costs"
+HEAD = """Made by `{command}`.
 The rows of a table took turns with plain training, block by block, in one run. A number in front of brackets is a
 median over rounds, its quartiles are in the brackets. Times are those of a whole training step by SGD with momentum, at
 batch 128 (GPT: 16 sequences).
@@ -35,8 +35,9 @@ BUDGET = """## At the default budget
 
 `watch(optimizer, model)` lets watching take 10 % of the plain time. A whole run under each preset took turns with a
 plain one from the first step on. *Overhead* is watching time over plain time, diagnosis counted, with the quartiles of
-five parts of the run; *stated* is what the run file says of itself, *interval* the mean number of steps between tracked
-ones.
+five parts of the run; *stated* is what the run file says at its end of the 500 steps before, in a short run the closely
+watched first ones among them; *interval* is the mean number of steps between tracked ones. The promises are of steps
+200 to 1200; a run over others has no paired step lengths in it before step 500.
 """
 SCALING = """## As the model grows
 
@@ -45,9 +46,12 @@ the last size over the first.
 """
 
 
-def page(measured: Sequence[Measured], command: str, picture: str) -> str:
-    """Return the whole page; ``picture`` is the file that the curves were drawn into."""
-    parts = [HEAD.format(command=command)]
+def page(measured: Sequence[Measured], command: str, picture: str, old: Path) -> str:
+    """Return the page: what was written by hand in the old one, and the tables.
+
+    ``picture`` is the file that the curves were drawn into.
+    """
+    parts = [words_of(old, TITLE), HEAD.format(command=command)]
     parts += [f"Measured on {machine}.\n" for machine in dict.fromkeys(each.machine for each in measured)]
     parts += ["## Every step, and every k-th\n", *_markdown(price_sheets(measured))]
     if any(each.overheads for each in measured):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.table import Table
 
@@ -31,3 +32,12 @@ class Sheet:
         for row in self.rows:
             table.add_row(*row)
         return table
+
+
+MARK = "<!-- What follows is made by the benchmark; what stands above is kept. -->"
+
+
+def words_of(page: Path, title: str) -> str:
+    """Return what was written by hand at the top of a page, to its mark; only a title where there is none yet."""
+    old = page.read_text(encoding="utf-8") if page.exists() else ""
+    return (old.partition(MARK)[0] if MARK in old else f"{title}\n") + MARK + "\n"

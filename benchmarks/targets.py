@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from budget import Overhead
+from budget import COUNTED_FROM, COUNTED_TO, Overhead
+from interleaving import Spread
 from pricing import SCALARS, Price
 
 # The ratio of a step to a plain one with everything measured at every step, by panel and number of samples.
@@ -23,13 +24,18 @@ MOST_OVERHEAD, LEAST_OVERHEAD = 0.12, 0.05
 
 @dataclass(frozen=True)
 class Target:
-    """A promise, and whether it was kept."""
+    """A promise, and whether it was kept; None where the measurement cannot tell."""
 
     words: str
-    kept: bool
+    kept: bool | None
 
     def __str__(self) -> str:
-        return f"{self.words} {'✓' if self.kept else '✗'}"
+        return f"{self.words} {'?' if self.kept is None else '✓' if self.kept else '✗'}"
+
+
+def _within(spread: Spread, limit: float) -> bool | None:
+    """Whether a measurement is within a limit; None where its quartiles lie on both sides."""
+    return None if spread.low <= limit < spread.high else spread.median <= limit
 
 
 def targets_of_price(problem: str, price: Price) -> list[Target]:
@@ -42,9 +48,9 @@ def targets_of_price(problem: str, price: Price) -> list[Target]:
         found.append(Target(f"≤ {limit:g}", price.whole_ratio <= limit))
     if price.panel == "untracked" and price.ratio is not None and price.added is not None:
         if problem == SHORT:
-            found.append(Target(f"≤ {UNTRACKED_SECONDS * 1e6:g} µs", price.added.median <= UNTRACKED_SECONDS))
+            found.append(Target(f"≤ {UNTRACKED_SECONDS * 1e6:g} µs", _within(price.added, UNTRACKED_SECONDS)))
         else:
-            found.append(Target(f"≤ {UNTRACKED_SHARE:.0%}", price.ratio.median - 1 <= UNTRACKED_SHARE))
+            found.append(Target(f"≤ {UNTRACKED_SHARE:.0%}", _within(price.ratio, 1 + UNTRACKED_SHARE)))
     if (
         (price.panel, price.samples, price.every) == ("economy", None, 1)
         and price.first_peak
@@ -58,7 +64,9 @@ def targets_of_price(problem: str, price: Price) -> list[Target]:
 
 
 def targets_of_overhead(overhead: Overhead) -> list[Target]:
-    """Return what was promised of the default budget."""
+    """Return what was promised of the default budget, of the steps that it was promised of."""
+    if (overhead.first, overhead.last) != (COUNTED_FROM, COUNTED_TO):
+        return []
     return [
         Target(f"≤ {MOST_OVERHEAD:.0%}", overhead.overhead <= MOST_OVERHEAD),
         Target(f"≥ {LEAST_OVERHEAD:.0%}", overhead.overhead >= LEAST_OVERHEAD),

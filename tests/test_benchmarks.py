@@ -18,13 +18,14 @@ import report
 import results
 import scaling
 from bench import Bench, Effort
-from budget import StandingClock, measure_overhead
+from budget import Overhead, StandingClock, measure_overhead
 from cockpit_process import PYTHON, CockpitProcess
 from interleaving import Pair, Spread, take_turns
 from pricing import Choice, Price, measure_prices, tracked_excess
 from problems import PROBLEMS, Problem, Size
 from results import Measured
-from targets import targets_of_price
+from sheet import MARK, words_of
+from targets import targets_of_overhead, targets_of_price
 from watching import FIRST, MOST, NEVER, PAIRED, PAIRED_FIRST, PANELS, WARM, Setting, WatchedTraining
 
 import cockpitlite
@@ -202,7 +203,7 @@ class TestPrices:
         measured = [Measured("cpu", "tiny", "a machine", prices)]
         results.save(tmp_path / "numbers.json", measured)
         assert results.read(tmp_path / "numbers.json") == measured
-        page = report.page(measured, "the command", "picture.png")
+        page = report.page(measured, "the command", "picture.png", tmp_path / "page.md")
         table = [line for line in page.splitlines() if line.startswith("|")]
         assert len(table) == 2 + len(prices)
         assert len({line.count("|") for line in table}) == 1
@@ -233,6 +234,30 @@ class TestPrices:
         assert [str(t) for t in targets_of_price("3c3d", kept)] == ["≤ 1.8 ✓"]
         assert [str(t) for t in targets_of_price("3c3d", missed)] == ["≤ 1.8 ✗"]
         assert targets_of_price("3c3d", Price("Cockpit 1.0.2", "economy", None, 1, ratio=times)) == []
+
+    def test_a_target_within_the_spread_is_not_judged(self):
+        def untracked(*spread):
+            times = Spread(*spread)
+            return Price("cockpitlite", "untracked", None, None, added=times, ratio=times)
+
+        told = [
+            targets_of_price("gpt", untracked(*times))
+            for times in ((0.9, 1.0, 1.1), (1.0, 1.0, 1.005), (1.02, 1.1, 1.2))
+        ]
+        assert [str(target) for (target,) in told] == ["≤ 1% ?", "≤ 1% ✓", "≤ 1% ✗"]
+
+    def test_the_budget_is_promised_of_the_steps_from_200_to_1200(self):
+        def overhead(first, last):
+            return Overhead("whole-economy", None, first, last, 0.1, 0.09, Spread(0.08, 0.09, 0.1), 0.1, 20.0)
+
+        assert [str(target) for target in targets_of_overhead(overhead(200, 1200))] == ["≤ 12% ✓", "≥ 5% ✓"]
+        assert targets_of_overhead(overhead(50, 300)) == []
+
+    def test_what_was_written_by_hand_on_a_page_is_kept(self, tmp_path):
+        page = tmp_path / "page.md"
+        assert words_of(page, "# Title") == f"# Title\n{MARK}\n"
+        page.write_text(f"# Title\n\nBy hand.\n\n{MARK}\nmade", encoding="utf-8")
+        assert words_of(page, "# Title") == f"# Title\n\nBy hand.\n\n{MARK}\n"
 
 
 class TestBudget:
@@ -268,7 +293,7 @@ class TestScaling:
         assert curves[0].growth == pytest.approx(1.2)
         scaling.draw({"tiny": curves}, tmp_path / "picture.png")
         assert (tmp_path / "picture.png").stat().st_size > 1000
-        page = report.page([Measured("cpu", "tiny", "m", curves=curves)], "c", "picture.png")
+        page = report.page([Measured("cpu", "tiny", "m", curves=curves)], "c", "picture.png", tmp_path / "page.md")
         assert "| width | 0.500 (0.400–0.600) | 0.600 (0.500–0.700) | – | – | 100 to 200 | 1.20 |" in page
         assert "not beyond ×2" in page
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sheet import Sheet
+from sheet import Sheet, words_of
 
 from .judging import (
     DISTANCES,
@@ -38,7 +38,6 @@ from .methods import CONDITIONS, METHODS
 from .problems import PROBLEMS
 from .trial import DECADES, RATES, Outcome
 
-MARK = "<!-- What follows is made by the benchmark; what stands above is kept. -->"
 TITLE = "# The learning rate: what was said, and what was true\n"
 
 MEASURES: dict[str, tuple[Callable[[Sequence[Judged]], Share], str, str]] = {
@@ -57,16 +56,10 @@ DEFINITIONS: dict[tuple[Criterion, ...], str] = {
 Verdicts = dict[str, Sequence[Judged]]
 
 
-def page(outcomes: Sequence[Outcome], command: str, machine: str, old: str) -> str:
+def page(outcomes: Sequence[Outcome], command: str, machine: str, old: Path) -> str:
     """Return the page of the documentation: what was written by hand in the old one, and the tables."""
-    kept = old.partition(MARK)[0] if MARK in old else f"{TITLE}\n"
     made = f"Made by `{command}` on {machine}.\n"
-    return "\n".join([kept + MARK, "", made, *(sheet.markdown() for sheet in sheets(outcomes))])
-
-
-def written(path: Path) -> str:
-    """Return the page as it is, empty where there is none."""
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+    return "\n".join([words_of(old, TITLE), made, *(sheet.markdown() for sheet in sheets(outcomes))])
 
 
 def sheets(outcomes: Sequence[Outcome]) -> Iterator[Sheet]:

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         console.print(sheet.table())
     if options.write:
         torch.set_num_threads(1)  # as the runs had
-        page = report.page(outcomes, options.command, machine(torch.device("cpu")), report.written(options.write))
+        page = report.page(outcomes, options.command, machine(torch.device("cpu")), options.write)
         options.write.write_text(page, encoding="utf-8")
 
 
