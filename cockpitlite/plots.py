@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import matplotlib
 import numpy as np
@@ -29,7 +29,10 @@ from numpy.typing import NDArray
 
 from cockpitlite import heat
 from cockpitlite.compare import Glance, glance, newest, number, plain_text
+from cockpitlite.diagnosis.advice import READING, Advice, advice
 from cockpitlite.diagnosis.words import percent
+from cockpitlite.marks import KIND_WORDS, KINDS, Mark, marks, thinned
+from cockpitlite.marks import Kind as MarkKind
 from cockpitlite.panel import GROUPS, Group, Kind, Panel
 from cockpitlite.reduction import in_bursts, nonfinite_steps, reduce_min_max, smooth
 from cockpitlite.store import Histogram, Run, Steps, Values, load
@@ -61,7 +64,17 @@ SPARE = 2  # free rows below a group from which on the findings are printed ther
 CURVE_COLUMNS = 400  # stretches of steps that a curve is reduced to
 LAYER_POINTS = 4000  # points for all layers of a panel, with at least five stretches for each layer
 FEW = 24  # below this many values a curve is drawn point by point and not smoothed
-MANY_TURNS = 20  # more changes of settings than this are not drawn as lines
+LINES = 40  # upright lines of one kind in a chart, at most twice as many as the marks that would touch
+FEW_LINES = 12  # more are short, so that the curve is seen
+MARK_LOOKS: Final[Mapping[MarkKind, tuple[str, Literal["--", ":"]]]] = {
+    "rate": (BLUE, "--"),
+    "settings": (PURPLE, "--"),
+    "frozen": (PURPLE, ":"),
+    "resume": (GREY, "--"),
+    "pause": (GREY, ":"),
+    "nonfinite": (VERMILION, "--"),
+    "dropped": (VERMILION, ":"),
+}
 LOUD = 1000.0  # a linear axis whose largest value is this many times the median becomes logarithmic in its outer part
 CALM = 1e-3  # a curve whose median bend is less than this share of its range is not smoothed ...
 FEW_JUMPS = 0.02  # ... where at most this share of its steps jumps
@@ -137,6 +150,16 @@ class _Readings:
     _read: dict[str, tuple[Steps, Values]] = field(default_factory=dict)
 
     @cached_property
+    def look(self) -> Glance:
+        return glance(self.run)
+
+    @cached_property
+    def advice(self) -> Advice | None:
+        """The learning rate that the diagnosis suggests."""
+        rate = self.look.learning_rate
+        return advice(self.look.findings, math.nan if rate is None else rate)
+
+    @cached_property
     def names(self) -> frozenset[str]:
         return frozenset(self.run.names())
 
@@ -149,9 +172,11 @@ class _Readings:
         return self.run.last_step or 0
 
     @cached_property
-    def turns(self) -> list[int]:
-        """The steps at which a setting changed or the run was resumed."""
-        return sorted({event.step for event in self.run.events() if event.kind in ("settings", "resume")})
+    def marks(self) -> dict[MarkKind, list[Mark]]:
+        """What is marked on every chart, by kind."""
+        found = marks(self.run.events(), self.series("learning_rate"))
+        kinds = {kind: [mark for mark in found if mark.kind == kind] for kind in KINDS}
+        return {kind: these for kind, these in kinds.items() if these}
 
     def series(self, name: str) -> tuple[Steps, Values]:
         """Return a reading with what no axis can hold moved to its edge; infinities stay."""
@@ -282,10 +307,11 @@ def _page(run: Run) -> Figure:
     last_rows = max(1, _height(places["performance"]))
 
     inner = sum(columns[group] for group in upper) * COLUMN + (len(upper) - 1) * GAP
-    height = 2 * MARGIN + HEADER + 2 * HEADING + (rows + last_rows) * ROW + GAP + FOOTER * (1 if inner > WIDE else 2)
+    height = 2 * MARGIN + HEADER + 2 * HEADING + (rows + last_rows) * ROW + GAP
+    height += FOOTER * ((1 if inner > WIDE else 2) + bool(readings.marks))
     figure = Figure(figsize=(inner + 2 * MARGIN, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    look = glance(run)
+    look = readings.look
     _header(figure, look)
     left, top = MARGIN, height - MARGIN - HEADER
     blocks: dict[Group, _Block] = {}
@@ -298,7 +324,7 @@ def _page(run: Run) -> Figure:
         _fill(figure, block, places[group], readings)
     emptiest = min(upper, key=lambda group: (_height(places[group]), -columns[group]))
     _findings(figure, look, blocks[emptiest], max(_height(places[emptiest]), 1), rows)
-    _footer(figure, heats=any(panel.kind in HEATS for panel in panels))
+    _footer(figure, readings, heats=any(panel.kind in HEATS for panel in panels))
     return figure
 
 
@@ -389,7 +415,7 @@ def _findings(figure: Figure, look: Glance, block: _Block, taken: int, rows: int
         y -= line / 2
 
 
-def _footer(figure: Figure, *, heats: bool) -> None:
+def _footer(figure: Figure, readings: _Readings, *, heats: bool) -> None:
     """Explain the signs that all charts share, and the colours of heat maps."""
     signs: dict[str, Artist | tuple[Artist, ...]] = {
         "value": Line2D([], [], color=BLUE, alpha=0.4, linewidth=0.6),
@@ -398,15 +424,31 @@ def _footer(figure: Figure, *, heats: bool) -> None:
         "healthy range": Patch(color=HEALTHY, linewidth=0),
         "NaN or infinite": Line2D([], [], color=VERMILION, marker="x", markersize=4, linestyle="none"),
         "zero or negative on a log axis": Line2D([], [], color=BLACK, marker="v", markersize=3, linestyle="none"),
-        "settings changed, or resumed": Line2D([], [], color=GREY, linewidth=0.7, linestyle=":"),
         "newest tenth of the steps": Patch(color=ORANGE, linewidth=0),
     }
+    if readings.advice is not None:
+        ring = Line2D([], [], color=PURPLE, marker="o", markersize=5, markerfacecolor="none", linestyle="none")
+        words = "learning rate to try"
+        signs[words if readings.advice.span is None else f"{words} (band: best in eight of ten such runs)"] = ring
     if heats:
         colours = _heat_colours("gradients")(np.linspace(0, 1, 5))
         signs["share of the values in a bin, 1e−6 to 1"] = tuple(Patch(color=colour, linewidth=0) for colour in colours)
-    width, _ = figure.get_size_inches()
-    axes = _inches(figure, MARGIN, MARGIN - 0.06, width - 2 * MARGIN, FOOTER)
-    columns = len(signs) if width - 2 * MARGIN > WIDE else math.ceil(len(signs) / 2)
+    inner = figure.get_size_inches()[0] - 2 * MARGIN
+    lines: dict[str, Artist | tuple[Artist, ...]] = {}
+    for kind, found in readings.marks.items():
+        colour, style = MARK_LOOKS[kind]
+        words = f"{KIND_WORDS[kind]} ×{len(found):,}" if len(found) > 1 else KIND_WORDS[kind]
+        lines[words] = Line2D([], [], color=colour, linewidth=0.9, linestyle=style)
+    bottom = MARGIN - 0.06
+    if lines:
+        _legend(_inches(figure, MARGIN, bottom, inner, FOOTER), lines, len(lines))
+        bottom += 0.75 * FOOTER
+    columns = len(signs) if inner > WIDE else math.ceil(len(signs) / 2)
+    _legend(_inches(figure, MARGIN, bottom, inner, FOOTER), signs, columns)
+
+
+def _legend(axes: Axes, signs: Mapping[str, Artist | tuple[Artist, ...]], columns: int) -> None:
+    """Print signs with what they mean, in so many columns."""
     axes.legend(
         list(signs.values()),
         list(signs),
@@ -471,6 +513,7 @@ def _steps_across(axes: Axes, readings: _Readings) -> None:
     margin = max(readings.last_step, 1) * 0.015
     axes.set_xlim(-margin, max(readings.last_step, 1) + margin)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+    axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
 
 
 def _line(axes: Axes, reading: tuple[Steps, Values], smoothed: tuple[Steps, Values], colour: str, axis: _Axis) -> None:
@@ -547,13 +590,17 @@ def _surroundings(axes: Axes, panel: Panel, readings: _Readings) -> None:
             box = {"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 0.2}
             style: dict[str, Any] = {"ha": "right", "va": "bottom", "size": 5, "color": GREY, "zorder": 6, "bbox": box}
             _text(axes, 0.995, value, label, transform=at, **style)
-    _turns(axes, readings)
+    _upright_lines(axes, readings)
 
 
-def _turns(axes: Axes, readings: _Readings) -> None:
-    """Show where the settings changed, or the run was resumed."""
-    for step in readings.turns if len(readings.turns) <= MANY_TURNS else ():
-        axes.axvline(step, color=GREY, linewidth=0.7, linestyle=":", zorder=1)
+def _upright_lines(axes: Axes, readings: _Readings) -> None:
+    """Show where the learning rate jumped, the settings changed, or the run was resumed or paused."""
+    for kind, found in readings.marks.items():
+        colour, style = MARK_LOOKS[kind]
+        drawn = thinned(found, readings.last_step / LINES)
+        height = 1.0 if len(drawn) <= FEW_LINES else 0.12
+        for mark in drawn:
+            axes.axvline(mark.step, 0, height, color=colour, linewidth=0.6, linestyle=style, zorder=2.5)
 
 
 def _limits(axes: Axes, panel: Panel, values: Values) -> _Axis:
@@ -656,7 +703,7 @@ def _heat_map(axes: Axes, panel: Panel, readings: _Readings) -> None:
         return
     _mesh(axes, panel, shown.steps, np.arange(len(shown.edges)), shown.shares)
     _steps_across(axes, readings)
-    _turns(axes, readings)
+    _upright_lines(axes, readings)
     _label_bins(axes.set_yticks, shown.edges)
     newest = columns.counts[-1]
     size = number(float(f"{heat.bound(newest, columns.edges, heat.TAIL):.2g}"))
@@ -736,7 +783,26 @@ def _gauge(axes: Axes, panel: Panel, readings: _Readings) -> None:
     if len(values):
         _distribution(axes, values)
         _balls(axes, values)
+        if readings.advice is not None and panel.readings[0] == READING:
+            _goal(axes, float(np.median(newest(values))), readings.advice)
     _title(axes, panel, "")
+
+
+def _goal(axes: Axes, length: float, said: Advice) -> None:
+    """Lay a ring where steps would end at the suggested rate, in a band where they would at the best ones."""
+    place = said.place(length)
+    if math.isnan(place):
+        return
+    if said.span is not None:
+        low, high = (float(np.clip(said.place(length, factor), -BOWL, BOWL)) for factor in said.span)
+        band = np.linspace(low, high, 33)
+        axes.plot(band, band**2, color=PURPLE, alpha=0.45, linewidth=4, solid_capstyle="butt", zorder=3.5)
+    at = float(np.clip(place, -BOWL, BOWL))
+    ring: dict[str, Any] = {"markersize": 6, "markerfacecolor": "none", "markeredgewidth": 1.4, "clip_on": False}
+    axes.plot([at], [at**2], "o", color=PURPLE, zorder=8, **ring)
+    side = "left" if at < 0 else "right"
+    style: dict[str, Any] = {"ha": side, "va": "center", "size": 5.5, "color": BLACK, "weight": "bold", "zorder": 8}
+    _text(axes, at + (0.1 if at < 0 else -0.1), at**2 + 0.05, said.label, **style)
 
 
 def _zones(axes: Axes, panel: Panel) -> None:

@@ -19,6 +19,7 @@ from werkzeug.serving import make_server
 
 from cockpitlite.dashboard import access, callbacks, download, layers, layout, packing, ticks
 from cockpitlite.dashboard.runs import Runs, check
+from cockpitlite.dashboard.verdict import Judge
 
 ASSETS = Path(__file__).parent / "assets"
 PORTS_TRIED = 100
@@ -62,9 +63,10 @@ def create_app(path: str | Path, *, wait: bool = False, host: str = "127.0.0.1",
     )
     app.index_string = INDEX.replace("ICON", app.get_asset_url("favicon.svg")).replace("PLOTLY", _plotly(app))
     app.layout = lambda: layout.page(runs.entries(), layers.page())
-    callbacks.register(app, runs)
+    judge = Judge()
+    callbacks.register(app, runs, judge)
     download.offer(app.server, runs, app.config.routes_pathname_prefix)
-    ticks.offer(app.server, runs, app.config.routes_pathname_prefix)
+    ticks.offer(app.server, runs, judge, app.config.routes_pathname_prefix)
     packing.pack(app.server)
     packing.keep(app.server, app.config.routes_pathname_prefix + app.config.assets_url_path.strip("/") + "/")
     access.guard(app.server, token=token, host=host, policy=lambda: _content_policy(app))

@@ -16,12 +16,11 @@ from cockpitlite.dashboard.runs import UNREADABLE, Runs, panels
 from cockpitlite.dashboard.verdict import DiagnosisError, Judge, Verdict, not_judged, verdict
 
 
-def register(app: Dash, runs: Runs) -> None:
+def register(app: Dash, runs: Runs, judge: Judge) -> None:
     """Put every callback on the app."""
     _register_browser(app)
     _register_layers(app, runs)
     _register_picker(app, runs)
-    judge = Judge()
     _register_diagnosis(app, runs, judge)
     _register_runs(app, runs, Listing(runs, judge))
 

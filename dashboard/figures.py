@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,12 +14,13 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from cockpitlite.dashboard import reduce
-from cockpitlite.dashboard.colours import FAULT, GOOD, GROUP_COLOURS, MUTED, SECOND_COLOURS, faded
+from cockpitlite.dashboard.colours import BLUE, FAULT, GOOD, GROUP_COLOURS, MUTED, PURPLE, SECOND_COLOURS, faded
 from cockpitlite.dashboard.readings import Readings, Series, Window
 from cockpitlite.dashboard.smoothing import smoothed
 from cockpitlite.dashboard.text import number, plain
+from cockpitlite.marks import KINDS, Kind, Mark, thinned
 from cockpitlite.panel import Panel, Scale
-from cockpitlite.store import Event, Steps, Values
+from cockpitlite.store import Steps, Values
 
 Role = Literal[
     "main", "second", "raw", "behind", "second behind", "layers", "layer", "low", "high", "nonfinite", "below", "event"
@@ -29,13 +32,23 @@ RATIO_WINDOW = 50  # points over which a ratio's parts are summed before they ar
 SPARSE = 40  # so few points are marked one by one
 PAUSE = 5  # a line is not drawn over a pause that is so many times as long as the distances on both sides of it
 MARK_WIDTH = 6  # pixels between marks that are all alike
+LINE_WIDTH = 10  # pixels between upright lines of one kind, at least half of this
+FEW_LINES = 12  # of one kind in a chart; more are short, so that the curve behind them is seen
+UPRIGHT = (0.0, 0.5, 1.0, math.nan)  # heights of the points of an upright line, which can be pointed at
+SHORT = 0.12  # height of a short one
 IN_LEGEND: tuple[Role, ...] = ("main", "second", "raw", "layers", "low", "high")
-EVENT_WORDS = {
-    "resume": "resumed",
-    "nonfinite": "first non-finite value",
-    "dropped": "steps left out",
-    "chosen": "the chosen cell",
+MARK_COLOURS: Mapping[Kind, str] = {
+    "rate": BLUE,
+    "settings": PURPLE,
+    "frozen": PURPLE,
+    "resume": MUTED,
+    "pause": MUTED,
+    "nonfinite": FAULT,
+    "dropped": FAULT,
+    "chosen": MUTED,
 }
+MARK_DASHES: Mapping[Kind, str] = {"frozen": "1px,3px", "pause": "1px,3px", "dropped": "1px,3px"}  # of the others: DASH
+DASH = "4px,2px"
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,7 @@ class Curve:
     """One line or row of marks, whole: its steps ``[T]``, its values ``[T]``, and words for each point or none.
 
     ``pauses`` counts the gaps in a line where nothing was measured for long; each is a point of its own that is NaN.
+    A curve of events has ``marks``, on a chart whose ``last`` step that is, and no points until it is reduced.
     """
 
     key: str
@@ -52,6 +66,8 @@ class Curve:
     values: Values
     words: NDArray[np.str_] | None = None
     pauses: int = 0
+    marks: tuple[Mark, ...] = ()
+    last: int = 0
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -68,11 +84,26 @@ class Curve:
     def reduced(self, columns: int, window: Window | None = None) -> Curve:
         """Return what is drawn of it on that many pixel columns."""
         if self.role == "event":
-            return self
+            return self._lines(columns, window)
         if self.role in ("nonfinite", "below"):
             return self._at(reduce.firsts(self.steps, max(columns // MARK_WIDTH, 1)))
         width = columns if self.role in ("main", "second") else max(columns // 4, 1)
         return self._at(reduce.extremes(self.steps, self.values, width, window))
+
+    def _lines(self, columns: int, window: Window | None) -> Curve:
+        """Return upright lines that stand apart; those in a window are told from each other as far as it shows them."""
+        low, high = window or (0.0, float(self.last))
+        inside = [mark for mark in self.marks if low <= mark.step <= high]
+        beside = [mark for mark in self.marks if not low <= mark.step <= high]
+        shown = thinned(inside, LINE_WIDTH * (high - low) / columns)
+        height = 1.0 if len(shown) <= FEW_LINES else SHORT
+        drawn = [*shown, *thinned(beside, LINE_WIDTH * self.last / columns)]
+        return replace(
+            self,
+            steps=np.repeat(np.array([mark.step for mark in drawn], dtype=np.int64), len(UPRIGHT)),
+            values=np.tile(UPRIGHT, len(drawn)) * height,
+            words=np.repeat(np.array([mark.words for mark in drawn], dtype=np.str_), len(UPRIGHT)),
+        )
 
     def _at(self, points: NDArray[np.intp]) -> Curve:
         words = None if self.words is None else self.words[points]
@@ -101,17 +132,31 @@ def curves(panel: Panel, readings: Readings, smoothing: float = 0.0, window: Win
     lines = [*_layer_curves(readings), *(_smooth_curves(panel, readings, smoothing, window) if smoothing else bare)]
     marked = [curve for curve in bare if curve.role in ("main", "second")]
     marks = [_nonfinite(panel, readings), *([_below(marked)] if panel.scale == "log" else [])]
+    last = max((line.end for line in (*lines, *marks)), default=-1)
+    events = event_curves(readings.marks if last >= 0 else (), last)  # an empty chart says why, and nothing else
     if panel.scale == "log":
         lines = [replace(line, values=np.where(line.values > 0, line.values, np.nan)) for line in lines]
-    return [*event_curves(readings), *lines, *filter(len, marks)]
+    return [*events, *lines, *filter(len, marks)]
 
 
-def event_curves(readings: Readings) -> list[Curve]:
-    """Return the run's events as lines from the bottom of a chart to its top; kinds that did not happen are left out.
+def event_curves(marks: Sequence[Mark], last: int) -> list[Curve]:
+    """Return each kind of mark as lines from the bottom of a chart to its top; ``last`` is the chart's last step.
 
-    Marks have an axis of their own, and a chart with two takes nearly twice as long to draw.
+    Kinds that did not happen are left out: a chart with a second axis takes nearly twice as long to draw.
     """
-    return [curve for kind in EVENT_WORDS if len(curve := _events(kind, readings.events))]
+    found = {kind: tuple(mark for mark in marks if mark.kind == kind) for kind in KINDS}
+    nothing = np.empty(0, np.int64), np.empty(0)
+    return [
+        Curve(f"event:{kind}", "event", kind, *nothing, marks=these, last=last)
+        for kind, these in found.items()
+        if these
+    ]
+
+
+def digest(drawn: Sequence[Curve]) -> int:
+    """Return a number that tells whether the marks among reduced curves are those that were sent."""
+    words = [(curve.key, curve.words.tolist()) for curve in drawn if curve.role == "event" and curve.words is not None]
+    return zlib.crc32(repr(words).encode())
 
 
 def headline(panel: Panel, readings: Readings) -> float | None:
@@ -302,20 +347,6 @@ def _marks(role: Literal["nonfinite", "below"], name: str, steps: Steps, words: 
     return Curve(role, role, name, steps[order], np.full(len(steps), height), texts)
 
 
-def _events(kind: str, events: tuple[Event, ...]) -> Curve:
-    """Draw each event of a kind as one line."""
-    steps = np.array(sorted(event.step for event in events if event.kind == kind), dtype=np.int64)
-    words = [f"{EVENT_WORDS[kind]} at step {step:,}" for step in steps.tolist()]
-    return Curve(
-        f"event:{kind}" + (f" {steps.tolist()}" if kind == "chosen" else ""),  # it moves both ways
-        "event",
-        kind,
-        np.repeat(steps, 3),
-        np.tile([0.0, 1.0, np.nan], len(steps)),
-        np.repeat(np.array(words, dtype=np.str_), 3),
-    )
-
-
 # Looks ------------------------------------------------------------------------------------------------------------
 
 
@@ -339,7 +370,7 @@ def _style(panel: Panel, curve: Curve, depth: float) -> dict[str, Any]:
         },
         "nonfinite": _mark_style("x", FAULT, 6),
         "below": _mark_style("triangle-down", MUTED, 6),
-        "event": {"mode": "lines", "line": {"color": _event_colour(curve), "width": 1.5, "dash": "2px,2px"}},
+        "event": {"mode": "lines"},
     }
     common = {"type": "scatter", "name": plain(curve.name), "uid": _uid(curve.key), "connectgaps": False}
     if panel.layered:
@@ -347,6 +378,8 @@ def _style(panel: Panel, curve: Curve, depth: float) -> dict[str, Any]:
         common["hovertemplate"] = f"%{{x}}<br><b>%{{y:.4g}}</b> {name}<extra></extra>"
     if curve.role in ("nonfinite", "below", "event"):
         common |= {"yaxis": "y2", "hoverinfo": "text", "hovertemplate": "%{hovertext}<extra></extra>"}
+    for mark in curve.marks[:1]:
+        common["line"] = {"color": MARK_COLOURS[mark.kind], "dash": MARK_DASHES.get(mark.kind, DASH), "width": 1.3}
     if curve.role in ("layer", "layers"):
         common["legendgroup"] = "layers"
     return common | styles[curve.role]
@@ -368,10 +401,6 @@ def _mode(curve: Curve) -> dict[str, Any]:
 
 def _mark_style(symbol: str, colour: str, size: int) -> dict[str, Any]:
     return {"mode": "markers", "cliponaxis": False, "marker": {"symbol": symbol, "size": size, "color": colour}}
-
-
-def _event_colour(curve: Curve) -> str:
-    return FAULT if curve.name == "nonfinite" else MUTED
 
 
 def layout(panel: Panel, revision: str = "") -> dict[str, Any]:

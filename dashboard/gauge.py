@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from cockpitlite.dashboard.colours import BLUE, FAULT, GOOD, GROUP_COLOURS, MUTED, faded
+from cockpitlite.dashboard.colours import BLUE, FAULT, GOOD, GROUP_COLOURS, MUTED, SECOND_COLOURS, faded
 from cockpitlite.dashboard.readings import Readings
 from cockpitlite.dashboard.text import number, plain
+from cockpitlite.diagnosis.advice import READING, Advice
 from cockpitlite.panel import Panel
 from cockpitlite.store import Values
 
@@ -19,6 +20,7 @@ REACH = 1.75  # the gauge shows -REACH to REACH; values beyond stand in its oute
 BINS = 35
 EDGES = np.linspace(-REACH, REACH, BINS + 1)
 TOP = 3.6  # height of the picture, in units of the parabola
+EDGE = 1.6  # marks on the parabola go no further out than this
 FLOOR = -0.35  # where the picture ends below, so that the ball rests above the labels
 BAR = 1.2  # height of the fullest bin, in the same units
 # Where a panel names no healthy range, what the parabola itself says: less than a tenth of the way to the minimum is
@@ -64,16 +66,21 @@ def zone(panel: Panel, value: float) -> str:
     return "" if panel.healthy is None or math.isnan(value) else "good"
 
 
-def figure(panel: Panel, readings: Readings) -> go.Figure:
+def figure(panel: Panel, readings: Readings, advice: Advice | None = None) -> go.Figure:
     """Return the gauge of a panel of kind ``"parabola"``."""
-    return go.Figure(data=traces(panel, dial(panel, readings)), layout=_layout(panel))
+    return go.Figure(data=traces(panel, dial(panel, readings), advice), layout=_layout(panel))
 
 
-def traces(panel: Panel, shown: Dial) -> list[dict[str, Any]]:
-    """Return what is drawn: the parabola, both distributions, and the ball."""
+def advised(panel: Panel, advice: Advice | None) -> Advice | None:
+    """Return the advice where a panel is the one that learning rates are judged by."""
+    return advice if panel.readings[0] == READING else None
+
+
+def traces(panel: Panel, shown: Dial, advice: Advice | None = None) -> list[dict[str, Any]]:
+    """Return what is drawn: the parabola, both distributions, where to go on advice, and the ball."""
     colour = GROUP_COLOURS[panel.group]
     line = np.linspace(-REACH, REACH, 71)
-    place = float(np.clip(shown.median, -1.6, 1.6))
+    place = _held(shown.median)
     known = not math.isnan(shown.median)
     return [
         {
@@ -86,6 +93,7 @@ def traces(panel: Panel, shown: Dial) -> list[dict[str, Any]]:
         },
         _bars(shown.everything, faded(MUTED, 0.5), "all", shown.count),
         _bars(shown.newest, faded(colour, 0.75), "newest tenth", shown.newest_count),
+        *_goal(shown.median, advice),
         {
             "type": "scatter",
             "mode": "markers",
@@ -98,14 +106,47 @@ def traces(panel: Panel, shown: Dial) -> list[dict[str, Any]]:
     ]
 
 
-def caption(panel: Panel, readings: Readings) -> str:
-    """Return what the gauge shows, in words."""
+def _goal(median: float, advice: Advice | None) -> list[dict[str, Any]]:
+    """Lay on the parabola where the best rate lies in eight of ten runs, and a ring where the steps would end."""
+    place = advice.place(median) if advice is not None else math.nan
+    if advice is None or math.isnan(place):
+        return []
+    hover = {"hovertemplate": f"steps would end about here, at {number(place)}: {plain(advice.label)}<extra></extra>"}
+    found: list[dict[str, Any]] = []
+    if advice.span is not None:
+        ends = [_held(advice.place(median, factor)) for factor in advice.span]
+        line = np.linspace(ends[0], ends[1], 25)
+        band = {"width": 9, "color": faded(SECOND_COLOURS[0], 0.45)}
+        found.append(_on_parabola(line) | {"mode": "lines", "line": band, "hoverinfo": "skip"})
+    at = _held(place)
+    ring = {"size": 13, "symbol": "circle-open", "color": SECOND_COLOURS[0], "line": {"width": 3}}
+    side = "middle right" if at < 0 else "middle left"
+    words = {"text": [f"  {plain(advice.label)}  "], "textposition": side, "textfont": {"size": 13}}
+    found.append(_on_parabola(np.array([at])) | {"mode": "markers+text", "marker": ring, **words, **hover})
+    return found
+
+
+def _on_parabola(places: Values) -> dict[str, Any]:
+    return {"type": "scatter", "cliponaxis": False, "x": places.round(4).tolist(), "y": (places**2).round(4).tolist()}
+
+
+def _held(place: float) -> float:
+    return float(np.clip(place, -EDGE, EDGE))
+
+
+def caption(panel: Panel, readings: Readings, advice: Advice | None = None) -> str:
+    """Return what the gauge shows, in words, advice first."""
     shown = dial(panel, readings)
     if not shown.count:
-        return ""
+        return "" if advice is None else advice.words
     points = readings.of(panel.readings[0]).points
     of = f" of {points:,}" if points > 2 * shown.count else ""  # a sample; a few may be left out for not being finite
-    words = [f"{shown.count:,}{of} values, the newest {shown.newest_count:,} in colour"]
+    words = []
+    if advice is not None:
+        where = "" if math.isnan(advice.place(shown.median)) else " The ring shows where steps would then end."
+        band = " The band shows where, at those rates." if where and advice.span is not None else ""
+        words.append(advice.words + where + band)
+    words += [f"{shown.count:,}{of} values, the newest {shown.newest_count:,} in colour"]
     if shown.beyond:
         words.append(f"{shown.beyond:,} beyond ±{REACH} drawn at the edge")
     return " · ".join(words)

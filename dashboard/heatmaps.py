@@ -49,7 +49,12 @@ def traces(panel: Panel, readings: Readings) -> list[dict[str, Any]]:
     shown = heat.picture(readings.columns)
     template = "step %{x:.0f}<br>%{y}: <b>%{z:.3~%}</b> of the values<extra></extra>"
     main = _heat(panel, shown.steps.tolist(), _ranges(shown.edges), shown.shares, template)
-    return [main, *figures.traces(panel, figures.event_curves(readings))]
+    return [main, *figures.traces(panel, _events(readings))]
+
+
+def _events(readings: Readings) -> list[figures.Curve]:
+    events = figures.event_curves(readings.marks, readings.columns.last)
+    return [curve.reduced(figures.COLUMNS) for curve in events]
 
 
 def ticks(panel: Panel, readings: Readings) -> dict[str, dict[str, Any]]:
@@ -65,8 +70,11 @@ def ticks(panel: Panel, readings: Readings) -> dict[str, dict[str, Any]]:
 def cursor(panel: Panel, readings: Readings) -> dict[str, int]:
     """Return what tells whether a heat map that was sent is the present one: its last step, its events, its bins."""
     step = -1 if readings.newest is None else max(readings.newest[0], readings.columns.last)
-    happened = zlib.crc32(repr([(event.step, event.kind) for event in readings.events]).encode())
-    return {"step": step, "events": happened, "bins": zlib.crc32(repr(ticks(panel, readings)).encode())}
+    return {
+        "step": step,
+        "events": figures.digest(_events(readings)),
+        "bins": zlib.crc32(repr(ticks(panel, readings)).encode()),
+    }
 
 
 def headline(panel: Panel, readings: Readings) -> str:

@@ -21,8 +21,9 @@ from cockpitlite.dashboard.readings import Readings, Window
 from cockpitlite.dashboard.runs import OpenRun, panels
 from cockpitlite.dashboard.text import shortened
 from cockpitlite.diagnosis.finding import Finding
+from cockpitlite.marks import KIND_WORDS, Mark
 from cockpitlite.panel import Panel
-from cockpitlite.store import Event, Values
+from cockpitlite.store import Values
 
 Part = tuple[Panel, str]  # how a reading of a layer is drawn, and the name by which the reading knows the layer
 USUAL = "update_ratio"  # what is shown unless another reading is asked for
@@ -257,10 +258,10 @@ def board_of(opened: OpenRun, layer: str, found: Sequence[Part]) -> str:
 def read(
     opened: OpenRun, found: Sequence[Part], step: int | None, windows: Sequence[Window | None] = ()
 ) -> list[Readings]:
-    """Return what the panels of a layer draw, with a chosen step among the events."""
+    """Return what the panels of a layer draw, with a chosen step among the marks."""
     readings = opened.reader.read([panel for panel, _ in found], windows, [own for _, own in found])
-    chosen = () if step is None else (Event(step, 0.0, "chosen", {}),)
-    return [replace(each, events=(*each.events, *chosen)) for each in readings]
+    chosen = () if step is None else (Mark(step, "chosen", KIND_WORDS["chosen"]),)
+    return [replace(each, marks=(*each.marks, *chosen)) for each in readings]
 
 
 def board(layer: str, found: Sequence[Part], identity: str) -> Component:

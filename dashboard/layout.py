@@ -15,6 +15,7 @@ from cockpitlite.dashboard.readings import Readings
 from cockpitlite.dashboard.runs import Entry, OpenRun
 from cockpitlite.dashboard.text import number, shortened
 from cockpitlite.dashboard.verdict import Verdict, not_judged
+from cockpitlite.diagnosis.advice import Advice
 from cockpitlite.panel import GROUPS, Group, Panel
 from cockpitlite.store import RunFileError
 
@@ -50,7 +51,7 @@ def page(entries: Sequence[Entry], layers: Sequence[Component]) -> Component:
                     html.Div(id="notice", role="alert"),
                     html.Div(id="astray", role="alert"),
                     _diagnosis(),
-                    html.Div(tools.bar(), **attributes(data_pages="overview layers")),
+                    html.Div([tools.bar(), html.Div(id="legend")], **attributes(data_pages="overview layers")),
                     _section("overview", html.Div(id="board")),
                     _section("layers", *layers),
                     _section("runs", html.Div(id="runs-page")),
@@ -340,6 +341,7 @@ def words(
     readings: Readings,
     unavailable: Mapping[str, str],
     view: updates.View | None = None,
+    advice: Advice | None = None,
 ) -> list[Component]:
     """Return what stands below a chart: why it is empty, what it leaves out, and the chart in a sentence."""
     view = view or updates.View()
@@ -356,7 +358,7 @@ def words(
         captions = [figures.caption(panel, readings, view.columns, view.window, view.smoothing)]
         sentence = figures.description(panel, readings)
     if panel.kind == "parabola":
-        captions.insert(0, gauge.caption(panel, readings))
+        captions.insert(0, gauge.caption(panel, readings, gauge.advised(panel, advice)))
     if text := " · ".join(filter(None, captions)):
         found.append(html.P(text, className="caption"))
     said = html.P(sentence, className="unseen")

@@ -13,6 +13,8 @@ from cockpitlite.dashboard.readings import Readings
 from cockpitlite.dashboard.runs import OpenRun, panels
 from cockpitlite.dashboard.smoothing import STRONGEST
 from cockpitlite.dashboard.updates import Axis, Shown, View
+from cockpitlite.diagnosis.advice import Advice, advice
+from cockpitlite.diagnosis.finding import Finding
 from cockpitlite.panel import Panel, Scale
 
 Change = dict[str, Any]  # of a card: new contents of its chart, gauge, value and words, and what it shows then
@@ -27,14 +29,18 @@ class Asked:
     shown: Shown | None = None
 
 
-def news(opened: OpenRun, asked: Mapping[int, Asked]) -> dict[int, Change]:
-    """Return what the asked panels of a run's board lack, by their places; those that lack nothing are left out."""
+def news(opened: OpenRun, asked: Mapping[int, Asked], findings: Sequence[Finding] | None = None) -> dict[int, Change]:
+    """Return what the asked panels of a run's board lack, by their places; those that lack nothing are left out.
+
+    ``findings`` are those of the run as far as it has been judged.
+    """
     drawn = panels(opened.run)
     places = [place for place in asked if 0 <= place < len(drawn)]
     windows = [asked[place].view.window for place in places]
     readings = opened.reader.read([drawn[place] for place in places], windows)
     found = zip(places, [drawn[place] for place in places], readings, strict=True)
-    return _changes(opened, found, asked, opened.run.unavailable())
+    advised = advice(findings, opened.reader.rate)
+    return _changes(opened, found, asked, opened.run.unavailable(), advised)
 
 
 def layer_news(
@@ -71,6 +77,7 @@ def _changes(
     found: Iterable[tuple[int, Panel, Readings]],
     asked: Mapping[int, Asked],
     unavailable: Mapping[str, str],
+    advised: Advice | None = None,
 ) -> dict[int, Change]:
     ruler, last = _ruler(opened, asked), opened.run.last_step or 0
     changes = {}
@@ -78,9 +85,9 @@ def _changes(
         view, before = asked[place].view, asked[place].shown
         panel = figures.scaled(panel, view.scale)
         change = (
-            _begun(panel, readings, view, unavailable)
+            _begun(panel, readings, view, unavailable, advised)
             if before is None
-            else _followed(panel, readings, before, view, unavailable)
+            else _followed(panel, readings, before, view, unavailable, advised)
         )
         after: Shown | None = change.get("shown", before)
         if after is not None and panel.kind != "joint" and _relabelled(change, before, view):
@@ -109,29 +116,40 @@ def _relabelled(change: Change, before: Shown | None, view: View) -> bool:
     return view.axis != "step" and (view.window != before.view.window or "chart" in change)
 
 
-def _begun(panel: Panel, readings: Readings, view: View, unavailable: Mapping[str, str]) -> Change:
+def _begun(
+    panel: Panel, readings: Readings, view: View, unavailable: Mapping[str, str], advised: Advice | None
+) -> Change:
     chart, shown = updates.whole(panel, readings, view)
     change = {
         "chart": chart,
         "value": layout.value(panel, readings),
-        "words": layout.words(panel, readings, unavailable, view),
-        "shown": shown,
+        "words": layout.words(panel, readings, unavailable, view, advised),
+        "shown": replace(shown, advice=updates.told(panel, advised)),
     }
     if panel.kind == "parabola":
-        change["gauge"] = gauge.figure(panel, readings)
+        change["gauge"] = gauge.figure(panel, readings, gauge.advised(panel, advised))
     return change
 
 
-def _followed(panel: Panel, readings: Readings, before: Shown, view: View, unavailable: Mapping[str, str]) -> Change:
+def _followed(
+    panel: Panel,
+    readings: Readings,
+    before: Shown,
+    view: View,
+    unavailable: Mapping[str, str],
+    advised: Advice | None,
+) -> Change:
     change: Change = {}
     patch, after = updates.update(panel, readings, before, view)
+    after = replace(after, advice=updates.told(panel, advised))
+    anew = patch is not None or after.advice != before.advice
     if after != before:
         change["shown"] = after
     if patch is not None:
         change["chart"] = patch
         change["value"] = layout.value(panel, readings)
-        if panel.kind == "parabola":
-            change["gauge"] = updates.update_gauge(panel, readings)
-    if patch is not None or any(name in unavailable for name in panel.readings):
-        change["words"] = layout.words(panel, readings, unavailable, after.view)
+    if anew and panel.kind == "parabola":
+        change["gauge"] = updates.update_gauge(panel, readings, advised)
+    if anew or any(name in unavailable for name in panel.readings):
+        change["words"] = layout.words(panel, readings, unavailable, after.view, advised)
     return change

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cockpitlite.dashboard import layer_map
 from cockpitlite.dashboard.layer_map import LayerMap
 from cockpitlite.heat import Columns, grown, is_sound
+from cockpitlite.marks import Mark, marks
 from cockpitlite.panel import Panel
 from cockpitlite.store import Event, Histogram, Outline, Run, Steps, Values
 
@@ -23,6 +24,7 @@ Window = tuple[float, float]
 Key = tuple[str, str | None]  # a reading, and one of its layers or None for its total
 
 KEPT = 200  # series that are kept in memory
+RATE = "learning_rate"  # the reading whose jumps are marked on every chart
 APPENDED = 20_000  # points after which a series is outlined anew
 
 
@@ -145,14 +147,14 @@ NO_COLUMNS = Columns()
 
 @dataclass(frozen=True)
 class Readings:
-    """Everything a panel's chart is made from: its series by name, its layers, and the run's events.
+    """Everything a panel's chart is made from: its series by name, its layers, and the marks of the run.
 
     For histograms also their columns over the steps, and the newest one with its step.
     """
 
     series: Mapping[str, Series] = field(default_factory=dict)
     layers: Layers = NO_LAYERS
-    events: tuple[Event, ...] = ()
+    marks: tuple[Mark, ...] = ()
     columns: Columns = NO_COLUMNS
     newest: tuple[int, Histogram] | None = None
 
@@ -184,6 +186,8 @@ class RunReader:
         self._closer_maps: dict[str, tuple[tuple[int, int], LayerMap]] = {}
         self._appended: Counter[Key] = Counter()
         self._resumes = 0
+        self._marks: tuple[Mark, ...] = ()
+        self._marked: tuple[int, ...] = ()
 
     def read(
         self, panels: Sequence[Panel], windows: Sequence[Window | None] = (), layers: Sequence[str | None] = ()
@@ -196,8 +200,9 @@ class RunReader:
             events = tuple(self.run.events())
             self._forget_at_resume(events)
             known = set(self.run.names())
+            self._mark(events, known)
             asked = itertools.zip_longest(panels, windows, layers)
-            return [self._readings(panel, window, layer, known, events) for panel, window, layer in asked]
+            return [self._readings(panel, window, layer, known) for panel, window, layer in asked]
 
     def layer_map(self, name: str, window: Window | None = None) -> LayerMap:
         """Return a reading of every layer as a matrix of bounded size, over all steps or over a window of them."""
@@ -213,18 +218,34 @@ class RunReader:
                 self._closer_maps[name] = steps, layer_map.read(self.run, name, steps)
             return self._closer_maps[name][1]
 
-    def _readings(
-        self, panel: Panel, window: Window | None, layer: str | None, known: set[str], events: tuple[Event, ...]
-    ) -> Readings:
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """What was to be marked of the run when it was last read."""
+        return self._marks
+
+    @property
+    def rate(self) -> float:
+        """The learning rate when the run was last read, NaN where it is unknown."""
+        rate = self._series.get((RATE, None), NO_SERIES)
+        return float(rate.values[-1]) if len(rate) else math.nan
+
+    def _mark(self, events: tuple[Event, ...], known: set[str]) -> None:
+        """Find what is to be marked, where there is anything new."""
+        rate = self._grown_series((RATE, None)) if RATE in known else NO_SERIES
+        stand = (len(events), len(rate), int(rate.steps[-1]) if len(rate) else -1)
+        if stand != self._marked:
+            self._marks, self._marked = marks(events, (rate.steps, rate.values)), stand
+
+    def _readings(self, panel: Panel, window: Window | None, layer: str | None, known: set[str]) -> Readings:
         series = {name: self._zoomed((name, layer), window) for name in names_of(panel) if name in known}
         name = panel.readings[0]
         if panel.kind in ("histogram", "joint") and name in known:
             columns = self._grown_columns((name, layer)) if panel.kind == "histogram" else NO_COLUMNS
             newest = self.run.newest_histogram(name, layer)
             fits = newest is not None and is_sound(newest[1], axes=2 if panel.kind == "joint" else 1)
-            return Readings(series, NO_LAYERS, events, columns, newest if fits else None)
+            return Readings(series, NO_LAYERS, self._marks, columns, newest if fits else None)
         layered = panel.layered and name in known
-        return Readings(series, self._grown_layers(name) if layered else NO_LAYERS, events)
+        return Readings(series, self._grown_layers(name) if layered else NO_LAYERS, self._marks)
 
     def _forget_at_resume(self, events: tuple[Event, ...]) -> None:
         """Read all again after a resume, which may have replaced steps that were read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,25 +10,27 @@ from flask import Flask, Response, request
 from plotly.io.json import to_json_plotly
 
 from cockpitlite.dashboard import layers, layout, live
-from cockpitlite.dashboard.runs import UNREADABLE, Runs, panels
+from cockpitlite.dashboard.legend import legend
+from cockpitlite.dashboard.runs import UNREADABLE, OpenRun, Runs, panels
+from cockpitlite.dashboard.verdict import Judge
 
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError)
 
 
-def offer(server: Flask, runs: Runs, prefix: str) -> None:
+def offer(server: Flask, runs: Runs, judge: Judge, prefix: str) -> None:
     """Answer ``tick``, which ``clock.js`` asks by itself: a callback of the page would look at all its parts."""
 
     @server.route(f"{prefix}tick", methods=["POST"])
     def tick() -> Response:
         asked: Any = request.get_json(silent=True)
         try:
-            answer = answered(runs, asked)
+            answer = answered(runs, judge, asked)
         except MALFORMED:
             return Response("No page asks for that.\n", status=400, mimetype="text/plain")
         return Response(to_json_plotly(answer), mimetype="application/json")
 
 
-def answered(runs: Runs, asked: Mapping[str, Any]) -> dict[str, Any]:
+def answered(runs: Runs, judge: Judge, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a page lacks: of the frame around the board, of the board's cards, and of their charts by place.
 
     Raises ValueError, LookupError, TypeError or AttributeError for what no page asks for.
@@ -49,12 +52,22 @@ def answered(runs: Runs, asked: Mapping[str, Any]) -> dict[str, Any]:
             identity = layers.board_of(opened, layer.layer, parts)
             if identity != board:
                 return answer | {"identity": identity, "board": layers.board(layer.layer, parts, identity)}
-            return answer | {"identity": identity, "charts": live.layer_news(opened, parts, layer.step, charts)}
+            answer |= {"identity": identity, "charts": live.layer_news(opened, parts, layer.step, charts)}
+            return answer | _legend(opened, asked)
         if page != "overview":
             return answer
         drawn = panels(run)
         if opened.identity != board:
             return answer | {"identity": opened.identity, "board": layout.board(opened, drawn)}
-        return answer | {"identity": board, "charts": live.news(opened, charts), "more": layout.more(drawn, count)}
+        changes = live.news(opened, charts, judge.known(board))
+        answer |= {"identity": board, "charts": changes, "more": layout.more(drawn, count)}
+        return answer | _legend(opened, asked)
     except UNREADABLE as error:
         return {"frame": {"notice": layout.notice(error), "state": None}}
+
+
+def _legend(opened: OpenRun, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the marks of a run mean, where that is not what the page says already."""
+    marks = opened.reader.marks
+    now = f"{opened.identity} {zlib.crc32(repr(marks).encode())}"
+    return {} if asked["marks"] == now else {"marks": now, "legend": legend(marks)}

@@ -13,6 +13,7 @@ from dash import Patch
 from cockpitlite.dashboard import figures, gauge, heatmaps
 from cockpitlite.dashboard.figures import Curve
 from cockpitlite.dashboard.readings import Readings, Window
+from cockpitlite.diagnosis.advice import Advice
 from cockpitlite.panel import Panel, Scale
 
 Axis = Literal["step", "time", "epoch"]
@@ -45,13 +46,16 @@ class View:
 class Shown:
     """What a chart has been sent: each curve's last step by key, its pauses, the points added since it was reduced.
 
-    Of a heat map ``ends`` is its cursor (see :func:`~cockpitlite.dashboard.heatmaps.cursor`).
+    ``marks`` tells which marks of the run it shows, ``advice`` what its gauge advises. Of a heat map ``ends`` is its
+    cursor (see :func:`~cockpitlite.dashboard.heatmaps.cursor`).
     """
 
     ends: Mapping[str, int] = field(default_factory=dict)
     pauses: int = 0
     added: int = 0
     view: View = View()
+    marks: int = 0
+    advice: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for the page to keep."""
@@ -62,7 +66,8 @@ class Shown:
         """Read what :meth:`to_dict` wrote."""
         view = View(**data["view"])
         window = view.window and (float(view.window[0]), float(view.window[1]))
-        return cls(data["ends"], int(data["pauses"]), int(data["added"]), replace(view, window=window))
+        view = replace(view, window=window)
+        return cls(data["ends"], int(data["pauses"]), int(data["added"]), view, int(data["marks"]), str(data["advice"]))
 
 
 def whole(panel: Panel, readings: Readings, view: View) -> tuple[go.Figure, Shown]:
@@ -80,12 +85,23 @@ def shown(panel: Panel, readings: Readings, view: View | None = None) -> Shown:
     return _sent(_curves(panel, readings, view or View()), 0, view or View())
 
 
+def told(panel: Panel, advice: Advice | None) -> str:
+    """Return what the gauge of a panel advises, empty where nothing."""
+    found = gauge.advised(panel, advice) if panel.kind == "parabola" else None
+    return "" if found is None else found.words
+
+
 def _curves(panel: Panel, readings: Readings, view: View) -> list[Curve]:
     return figures.curves(panel, readings, view.smoothing, view.window)
 
 
 def _sent(curves: list[Curve], added: int, view: View) -> Shown:
-    return Shown({curve.key: curve.end for curve in curves}, sum(curve.pauses for curve in curves), added, view)
+    pauses = sum(curve.pauses for curve in curves)
+    return Shown({curve.key: curve.end for curve in curves}, pauses, added, view, figures.digest(_marks(curves, view)))
+
+
+def _marks(curves: list[Curve], view: View) -> list[Curve]:
+    return _reduced([curve for curve in curves if curve.role == "event"], view)
 
 
 def update(panel: Panel, readings: Readings, before: Shown, view: View) -> tuple[Patch | None, Shown]:
@@ -110,9 +126,15 @@ def update(panel: Panel, readings: Readings, before: Shown, view: View) -> tuple
         return _whole(figures.traces(panel, _reduced(curves, view))), _sent(curves, 0, view)
     if _must_reduce(curves, fresh, before, added, view):
         return _coordinates(figures.traces(panel, _reduced(curves, view))), _sent(curves, 0, view)
-    if not any(len(curve) for curve in fresh):
+    marks = _marks(curves, view)
+    unchanged = figures.digest(marks) == before.marks
+    if unchanged and not any(len(curve) for curve in fresh):
         return None, before
-    return _appended(fresh), _sent(curves, added, before.view)
+    after = _sent(curves, added, before.view)
+    patch = _appended(fresh)
+    if not unchanged:
+        _replace(patch, figures.traces(panel, marks))  # they are the first of the curves
+    return patch, replace(after, marks=figures.digest(marks))
 
 
 def _heat_map(panel: Panel, readings: Readings, before: Shown) -> tuple[Patch | None, Shown]:
@@ -120,8 +142,9 @@ def _heat_map(panel: Panel, readings: Readings, before: Shown) -> tuple[Patch | 
     after = replace(before, ends=heatmaps.cursor(panel, readings))
     if after == before:
         return None, before
+    anew = after.ends["events"] != before.ends.get("events")
     traces = heatmaps.traces(panel, readings)
-    patch = _coordinates(traces) if after.ends["events"] == before.ends.get("events") else _whole(traces)
+    patch = _whole(traces) if anew else _coordinates(traces)
     if after.ends["bins"] != before.ends.get("bins"):
         for axis, labels in heatmaps.ticks(panel, readings).items():
             for name, value in labels.items():
@@ -129,9 +152,9 @@ def _heat_map(panel: Panel, readings: Readings, before: Shown) -> tuple[Patch | 
     return patch, after
 
 
-def update_gauge(panel: Panel, readings: Readings) -> Patch:
-    """Return the change of a gauge: both its distributions and its ball."""
-    return _whole(gauge.traces(panel, gauge.dial(panel, readings)))
+def update_gauge(panel: Panel, readings: Readings, advice: Advice | None = None) -> Patch:
+    """Return the change of a gauge: both its distributions, its ball, and where to go on advice."""
+    return _whole(gauge.traces(panel, gauge.dial(panel, readings), gauge.advised(panel, advice)))
 
 
 def _reduced(curves: list[Curve], view: View) -> list[Curve]:
@@ -161,11 +184,15 @@ def _whole(traces: list[dict[str, Any]]) -> Patch:
 def _coordinates(traces: list[dict[str, Any]]) -> Patch:
     """Replace the points of each trace; a line that was hidden in the legend stays hidden."""
     patch = Patch()
+    _replace(patch, traces)
+    return patch
+
+
+def _replace(patch: Patch, traces: list[dict[str, Any]]) -> None:
     for place, trace in enumerate(traces):
         for name in MOVING:
             if name in trace:
                 patch["data"][place][name] = trace[name]
-    return patch
 
 
 def _appended(fresh: list[Curve]) -> Patch:

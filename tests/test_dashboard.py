@@ -33,6 +33,7 @@ from cockpitlite.dashboard.text import number, plain, shortened
 from cockpitlite.dashboard.updates import Shown, View
 from cockpitlite.dashboard.verdict import DiagnosisError, Judge, not_judged, verdict
 from cockpitlite.diagnosis.finding import Evidence, Finding
+from cockpitlite.marks import Mark, marks
 from cockpitlite.panel import Panel
 from cockpitlite.store import Event, Histogram, Run, RunFileError, RunWriter, load
 
@@ -44,8 +45,8 @@ def series(values, start=0):
     return Series(np.arange(start, start + len(values)), values)
 
 
-def readings(events=(), layers=None, **named):
-    return Readings({name: series(values) for name, values in named.items()}, layers or Layers(*EMPTY), tuple(events))
+def readings(marks=(), layers=None, **named):
+    return Readings({name: series(values) for name, values in named.items()}, layers or Layers(*EMPTY), tuple(marks))
 
 
 EMPTY = (np.empty(0, np.int64), (), np.empty((0, 0)))
@@ -239,7 +240,8 @@ def test_layers_that_reach_zero_on_a_log_axis_are_counted():
 
 def test_events_are_marked():
     events = [Event(5, 0.0, "resume", {"from": 5}), Event(7, 0.0, "nonfinite", {}), Event(8, 0.0, "other", {})]
-    figure = figures.figure(LOSS, readings(loss=np.ones(10), events=events))
+    figure = figures.figure(LOSS, readings(loss=np.ones(10), marks=marks(events, (np.arange(10), np.ones(10)))))
+    assert sum(trace.yaxis == "y2" and trace.mode == "lines" for trace in figure.data) == 2
     assert list(trace_of(figure, "resume").x)[:2] == [5, 5]
     assert list(trace_of(figure, "nonfinite").x)[:2] == [7, 7]
     assert "resumed at step 5" in trace_of(figure, "resume").hovertext
@@ -373,12 +375,12 @@ def test_an_empty_gauge_has_no_ball():
 # Heat maps ---------------------------------------------------------------------------------------------------------
 
 
-def counted(*found, events=(), **named):
+def counted(*found, marks=(), **named):
     """Readings of histograms, each given as (step, counts, edges)."""
     histograms = [(step, Histogram(np.array(counts), (np.array(edges, float),))) for step, counts, edges in found]
     return Readings(
         {name: series(values) for name, values in named.items()},
-        events=tuple(events),
+        marks=tuple(marks),
         columns=heat.grown(heat.Columns(), histograms),
         newest=histograms[-1] if histograms else None,
     )
@@ -420,7 +422,7 @@ def test_a_rare_value_is_seen_and_an_empty_bin_is_not():
 
 
 def test_a_heat_map_marks_the_events_of_the_run():
-    read = counted((0, [1], [0, 1]), events=[Event(5, 0.0, "nonfinite", {})])
+    read = counted((0, [1], [0, 1]), marks=[Mark(5, "nonfinite", "first non-finite value")])
     assert list(trace_of(heatmaps.figure(HISTOGRAM, read), "nonfinite").x)[:2] == [5, 5]
 
 
@@ -511,7 +513,7 @@ def test_an_update_of_a_heat_map_touches_no_layout_but_the_labels_of_bins():
 
 def test_the_first_event_reaches_a_heat_map_that_gets_no_more_histograms():
     before = counted((0, [1], [0, 1]))
-    figure, _ = followed(HISTOGRAM, [before, dataclasses.replace(before, events=(Event(1, 0.0, "nonfinite", {}),))])
+    figure, _ = followed(HISTOGRAM, [before, dataclasses.replace(before, marks=(Mark(1, "nonfinite", "first"),))])
     assert [trace["x"][:2] for trace in figure["data"][1:]] == [[1, 1]]
 
 
@@ -952,7 +954,16 @@ def test_marks_that_come_later_bring_the_axis_they_stand_on():
 
 
 def request_for(key, **more):
-    asked = {"run": key, "page": "overview", "board": None, "cards": 0, "charts": {}, "smoothing": 0, "axis": "step"}
+    asked = {
+        "run": key,
+        "page": "overview",
+        "board": None,
+        "cards": 0,
+        "marks": None,
+        "charts": {},
+        "smoothing": 0,
+        "axis": "step",
+    }
     return asked | {"layer": {"layer": None, "step": None}} | more
 
 
@@ -960,17 +971,17 @@ def test_a_page_is_told_which_board_it_lacks_and_then_of_its_cards(tmp_path):
     run = SyntheticRun(tmp_path / "run.cockpit")
     run.write(3)
     runs = Runs(tmp_path)
-    first = ticks.answered(runs, request_for("run.cockpit"))
+    first = ticks.answered(runs, Judge(), request_for("run.cockpit"))
     assert "Gradient noise scale" in words_of(first["board"]) and "charts" not in first
     known = {"board": first["identity"], "cards": len(PANELS)}
-    again = ticks.answered(runs, request_for("run.cockpit", **known, charts={"1": [300, None, None, None]}))
+    again = ticks.answered(runs, Judge(), request_for("run.cockpit", **known, charts={"1": [300, None, None, None]}))
     assert "board" not in again and set(again["charts"]) == {1} and again["more"] == {}
     run.writer.panel(Panel("Validation accuracy", "performance").named("valid_accuracy"))
     run.writer.reading("valid_accuracy", 2, 0.93)
     run.writer.commit()
-    more = ticks.answered(runs, request_for("run.cockpit", **known))["more"]
+    more = ticks.answered(runs, Judge(), request_for("run.cockpit", **known))["more"]
     assert list(more) == ["performance"] and "Validation accuracy" in words_of(more["performance"])
-    elsewhere = ticks.answered(runs, request_for("run.cockpit", page="runs"))
+    elsewhere = ticks.answered(runs, Judge(), request_for("run.cockpit", page="runs"))
     assert set(elsewhere) == {"frame"} and elsewhere["frame"]["step"] == "step 2"
     run.finish()
 

@@ -215,7 +215,7 @@ def test_a_layer_is_read_as_it_was_measured_and_the_chosen_step_is_marked(tmp_pa
     opened = opened_run(tmp_path / "run.cockpit")
     parts = layers.parts(opened, "fc1.weight")
     for (panel, own), readings in zip(parts, layers.read(opened, parts, 7), strict=True):
-        assert [event.step for event in readings.events if event.kind == "chosen"] == [7]
+        assert [mark.step for mark in readings.marks if mark.kind == "chosen"] == [7]
         if panel.kind == "curve":
             _, names, values = opened.run.layers(panel.name)
             np.testing.assert_array_equal(readings.of(panel.name).values, values[:, names.index(own)])

@@ -484,3 +484,25 @@ def test_a_page_written_over_another_replaces_it(tmp_path):
     Path(tmp_path / "a.png").write_text("old")
     plot(path, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_gauge_shows_the_learning_rate_to_try(tmp_path):
+    figure = plot(write_run(tmp_path / "small.cockpit", "small", steps=60))
+    gauge = next(axes for axes in axes_under(figure, "α on the step's own batch") if axes.patches or axes.lines)
+    words = {text.get_text() for text in gauge.texts}
+    assert "try 0.0001" in words
+    rings = [line for line in gauge.lines if line.get_markerfacecolor() == "none"]
+    assert len(rings) == 1 and -1 < rings[0].get_xdata()[0] < -0.5
+
+
+def test_jumps_of_the_learning_rate_are_marked_and_counted(tmp_path):
+    panel = Panel("Reading", "gradients").named("reading")
+    rate = 0.1 * 0.5 ** (np.arange(100) // 30)
+    path = write(
+        tmp_path / "a.cockpit", [panel], {"reading": np.random.default_rng(0).random(100), "learning_rate": rate}
+    )
+    figure = plot(path)
+    (axes,) = axes_under(figure, "Reading")
+    assert {30, 60, 90} <= {float(line.get_xdata()[0]) for line in axes.lines if len(line.get_xdata())}
+    legends = [text.get_text() for each in figure.axes if each.get_legend() for text in each.get_legend().get_texts()]
+    assert "learning rate jumped ×3" in legends

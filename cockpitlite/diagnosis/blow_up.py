@@ -46,6 +46,7 @@ def blown_up(readings: Readings) -> Finding | None:
         evidence=_evidence(readings, found),
         suggestion=_mild_remedy(used) if recovered else _remedy(used),
         lr_factor=float(t.AFTER_SPIKE if recovered else t.AFTER_BLOW_UP),
+        lr_range=None if recovered else BLOW_UP_FACTOR[1:],
         since=found.since,
     )
 

@@ -110,6 +110,7 @@ def too_large(readings: Readings) -> Finding | None:
             f"steps. {best_rate(readings.derived(rate).now, row(kind, window.same.value).factor)}"
         ),
         lr_factor=float(t.AFTER_LARGE),
+        lr_range=row(kind, window.same.value).factor[1:],
         since=window.first,
     )
 
@@ -141,6 +142,7 @@ def could_be_smaller(readings: Readings) -> Finding | None:
             f"{_best(readings, seen)}"
         ),
         lr_factor=factor,
+        lr_range=_range(seen),
         since=seen.window.first,
     )
 
@@ -179,6 +181,7 @@ def too_small(readings: Readings) -> Finding | None:
             f"again after 25 steps. {_best(readings, seen)}"
         ),
         lr_factor=factor,
+        lr_range=_range(seen),
         since=agreeing[-1].window.first,
     )
 
@@ -205,6 +208,7 @@ def could_be_larger(readings: Readings) -> Finding | None:
         evidence=seen.window.evidence,
         suggestion=f"Set the learning rate to {new_rate(readings.derived(rate).now, 2)}. {_best(readings, seen)}",
         lr_factor=2.0,
+        lr_range=_range(seen),
         since=seen.window.first,
     )
 
@@ -366,6 +370,12 @@ def _record(seen: _Seen) -> str:
 def _best(readings: Readings, seen: _Seen) -> str:
     """Return where the best learning rate lies, as it did for runs with such a step length."""
     return best_rate(readings.derived(rate).now, row(seen.kind, seen.same.value).factor)
+
+
+def _range(seen: _Seen) -> tuple[float, float]:
+    """Return the factors between which the best learning rate lay in eight of ten runs with such a step length."""
+    _, low, high = row(seen.kind, seen.same.value).factor
+    return low, high
 
 
 def _doubts(readings: Readings) -> str:

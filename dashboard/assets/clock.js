@@ -65,6 +65,7 @@
         page: window.cockpit.address.page(),
         board: board(),
         cards: window.cockpit.view.board().length,
+        marks: document.getElementById("legend").dataset.marks || null,
         layer: window.cockpit.layers.chosen(),
       },
       window.cockpit.view.request()
@@ -121,6 +122,9 @@
       charts().fill(place(), answer.board);
       window.cockpit.view.look();
     }
+    if (answer.legend) {
+      takeLegend(answer);
+    }
     const cards = window.cockpit.view.board();
     const told = cards.filter((card) => answer.charts && answer.charts[card.dataset.panel]);
     const fresh = told.filter((card) => !charts().shownOf(card));
@@ -131,6 +135,18 @@
       place().querySelector('[data-group="' + group + '"]').append(...added.map(charts().element));
     }
     return fresh.length;
+  }
+
+  /* What the marks on the charts mean; it stays unfolded where it was. */
+  function takeLegend(answer) {
+    const legend = document.getElementById("legend");
+    const unfolded = legend.querySelector("details[open]");
+    charts().fill(legend, answer.legend);
+    legend.dataset.marks = answer.marks;
+    const list = legend.querySelector("details");
+    if (list && unfolded) {
+      list.open = true;
+    }
   }
 
   /* Without an answer ------------------------------------------------------------------------------------------- */
