@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask, Response, request
 from plotly.io.json import to_json_plotly
 
-from cockpitlite.dashboard import layers, layout, live
+from cockpitlite.dashboard import layers, layout, live, trouble
 from cockpitlite.dashboard.runs import UNREADABLE, Runs, panels
 
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError)
@@ -40,8 +40,9 @@ def answered(runs: Runs, asked: Mapping[str, Any]) -> dict[str, Any]:
     try:
         opened = runs.open(key)
         run = opened.run
-        answer: dict[str, Any] = {"frame": layout.standing(run.meta, run.live, run.last_step, run.names())}
-        answer["frame"] |= {"notice": None, "facts": layout.facts(run.meta)}
+        meta, alive = run.meta, run.live
+        answer: dict[str, Any] = {"frame": layout.standing(meta, alive, run.last_step, run.names())}
+        answer["frame"] |= {"notice": None if alive else trouble.silent(run.path, meta), "facts": layout.facts(meta)}
         if page == "layers" and layer is None:
             return answer | {"board": []}
         if page == "layers" and layer is not None:
@@ -57,4 +58,4 @@ def answered(runs: Runs, asked: Mapping[str, Any]) -> dict[str, Any]:
             return answer | {"identity": opened.identity, "board": layout.board(opened, drawn)}
         return answer | {"identity": board, "charts": live.news(opened, charts), "more": layout.more(drawn, count)}
     except UNREADABLE as error:
-        return {"frame": {"notice": layout.notice(error), "state": None}}
+        return {"frame": {"notice": trouble.unreadable(error), "state": layout.unreadable()}}
