@@ -53,9 +53,9 @@ def test_a_server_that_ends_is_told_and_the_page_goes_on_when_it_is_back(browser
             seen.page.locator(".runs-table .ag-row").first.wait_for()
             seen.page.locator("nav a", has_text="Overview").click()
             seen.until_chart("Gradient norm", f"{LAST} === 79")
+            assert [words for words in seen.said if NETWORK not in words] == []
+            opened.close()
             assert second.end() == (0, "", "")
-        assert [words for words in seen.said if NETWORK not in words] == []
-        opened.close()
     run.finish()
     other.finish()
 
@@ -74,6 +74,6 @@ def test_a_server_with_a_new_token_is_told(browser, tmp_path):
         seen.until(LOST)
         with page_server(tmp_path, host="0.0.0.0", port=first.port) as second:
             seen.page.locator("#silence", has_text="open the address that it printed").wait_for()
+            assert [words for words in seen.said if NETWORK not in words] == []
+            opened.close()
             assert second.end() == (0, "", "")
-        assert [words for words in seen.said if NETWORK not in words] == []
-        opened.close()
