@@ -149,6 +149,14 @@ def _add_dashboard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", nargs="?", default=RUNS, metavar="FILE_OR_FOLDER", help=f"default: {RUNS}")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=8050, help="port to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--prefix",
+        "--path-prefix",
+        "--path_prefix",
+        default="/",
+        metavar="PATH",
+        help="path that a proxy shows the page under, such as /panel/; {port} in it stands for the port",
+    )
     parser.add_argument("--no-browser", action="store_true", help="open no browser")
     parser.add_argument("--wait", action="store_true", help="open before there is any run, and show runs as they come")
     parser.set_defaults(command=_dashboard)
@@ -164,10 +172,17 @@ def _dashboard(arguments: argparse.Namespace) -> int:
 
     try:
         serve(
-            path, host=arguments.host, port=arguments.port, open_browser=not arguments.no_browser, wait=arguments.wait
+            path,
+            host=arguments.host,
+            port=arguments.port,
+            open_browser=not arguments.no_browser,
+            wait=arguments.wait,
+            prefix=arguments.prefix,
         )
     except BrokenPipeError:
         raise
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
     except OSError as error:
         where = f"{arguments.host}:{arguments.port}"
         raise BadInputError(

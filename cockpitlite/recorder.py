@@ -21,7 +21,7 @@ from torch import Tensor
 
 from cockpitlite.instrument import Histogram, Layered, Reading
 from cockpitlite.panel import Panel
-from cockpitlite.store import Column, RunWriter
+from cockpitlite.store import Column, RunWriter, explained
 from cockpitlite.store import Histogram as StoredHistogram
 
 COMMIT_SECONDS = 0.4  # so that a killed process loses less than a second
@@ -378,7 +378,7 @@ class Recorder:
                 pass  # it has waited some seconds for another process to end its writing
             action(*args)
         except Exception as error:
-            self.failure = f"{type(error).__name__}: {error}"
+            self.failure = explained(error)
 
     def _write(self, item: Any) -> None:
         if isinstance(item, _Shipment):

@@ -13,6 +13,10 @@ from urllib.parse import urlencode
 from flask import Flask, Response, redirect, request
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+FOREIGN = (
+    "The name {!r} is not one this page is served under. A proxy in front of it must send the name that the page "
+    "listens on (Host: 127.0.0.1)."
+)
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -34,23 +38,25 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-def guard(server: Flask, *, token: str | None, host: str, policy: Callable[[], str]) -> None:
-    """Refuse requests that come by a foreign name, and, where there is a token, those that do not bring it.
+def guard(server: Flask, *, token: str | None, host: str, policy: Callable[[], str], prefix: str = "/") -> None:
+    """Refuse requests that do not bring the token; where there is none, those that come by a foreign name.
 
     A page elsewhere can point a name of its own at this machine and so read what is served here; it cannot do so
-    without that name in the Host header. The token comes once in the address (``?token=``) and then as a cookie.
+    without that name in the Host header, and it never has the token, with which the page may be reached by whatever
+    name a proxy has. The token comes once in the address (``?token=``) and then as a cookie.
     """
 
     @server.before_request
     def check() -> Response | None:
-        if not _is_known_name(_host_name(request.host), host):
-            return _refusal(f"The name {request.host!r} is not one this page is served under.")
-        if token is None or _same(request.cookies.get(_cookie(token), ""), token):
+        if token is None:
+            known = _is_known_name(_host_name(request.host), host)
+            return None if known else _refusal(FOREIGN.format(request.host))
+        if _same(request.cookies.get(_cookie(token), ""), token):
             return None
         if not _same(request.args.get("token", ""), token):
             return _refusal("This page needs its token: open the address that was printed when it was started.")
         answer = redirect(_without_token())
-        answer.set_cookie(_cookie(token), token, httponly=True, samesite="Lax")
+        answer.set_cookie(_cookie(token), token, path=prefix, httponly=True, samesite="Lax")
         return answer  # type: ignore[return-value]  # a redirect is a response of werkzeug's
 
     @server.after_request

@@ -17,7 +17,7 @@ from dash import Dash
 from dash.fingerprint import build_fingerprint
 from werkzeug.serving import make_server
 
-from cockpitlite.dashboard import access, callbacks, download, layers, layout, packing, ticks
+from cockpitlite.dashboard import access, callbacks, download, layers, layout, mount, packing, ticks
 from cockpitlite.dashboard.runs import Runs, check
 from cockpitlite.dashboard.verdict import Judge
 
@@ -43,13 +43,22 @@ INDEX = """<!DOCTYPE html>
 </html>"""
 
 
-def create_app(path: str | Path, *, wait: bool = False, host: str = "127.0.0.1", token: str | None = None) -> Dash:
+def create_app(
+    path: str | Path,
+    *,
+    wait: bool = False,
+    host: str = "127.0.0.1",
+    token: str | None = None,
+    prefix: str = "/",
+) -> Dash:
     """Return the page for one run file, or for all run files in a folder and below it.
 
-    ``host`` is the address it will be served on, ``token`` what a visitor must bring (see :func:`serve`). Raises
-    FileNotFoundError where ``path`` does not exist, ValueError for a folder without runs, RunFileError for a file
-    that is not a run file; none of them with ``wait``, which shows runs as they come.
+    ``host`` is the address it will be served on, ``token`` what a visitor must bring, ``prefix`` the path that it is
+    reached under (see :func:`serve`). Raises FileNotFoundError where ``path`` does not exist, ValueError for a folder
+    without runs or a prefix that is no path, RunFileError for a file that is not a run file; none of those about
+    ``path`` with ``wait``, which shows runs as they come.
     """
+    prefix = mount.path(prefix)
     root = Path(path)
     if not wait:
         check(root)
@@ -59,6 +68,8 @@ def create_app(path: str | Path, *, wait: bool = False, host: str = "127.0.0.1",
         assets_folder=str(ASSETS),
         title="Cockpitlite",
         update_title="",
+        requests_pathname_prefix=prefix,
+        routes_pathname_prefix="/",
         add_log_handler=False,
     )
     app.index_string = INDEX.replace("ICON", app.get_asset_url("favicon.svg")).replace("PLOTLY", _plotly(app))
@@ -69,7 +80,8 @@ def create_app(path: str | Path, *, wait: bool = False, host: str = "127.0.0.1",
     ticks.offer(app.server, runs, judge, app.config.routes_pathname_prefix)
     packing.pack(app.server)
     packing.keep(app.server, app.config.routes_pathname_prefix + app.config.assets_url_path.strip("/") + "/")
-    access.guard(app.server, token=token, host=host, policy=lambda: _content_policy(app))
+    mount.under(app.server, prefix)
+    access.guard(app.server, token=token, host=host, prefix=prefix, policy=lambda: _content_policy(app))
     return app
 
 
@@ -80,19 +92,24 @@ def serve(
     open_browser: bool = True,
     *,
     wait: bool = False,
+    prefix: str = "/",
+    guarded: bool = False,
 ) -> None:
     """Serve the page of a run file or a folder of run files until Ctrl-C, after printing one line with its address.
 
-    Where ``port`` is taken, the next free one is used. On any ``host`` but this machine's own the page demands a
-    token, which is part of the printed address. Raises what :func:`create_app` raises, and OSError where ``host`` is
-    no address of this machine or no port is free.
+    Where ``port`` is taken, the next free one is used. On any ``host`` but this machine's own, and where it is to be
+    ``guarded``, the page demands a token, which is part of the printed address. Behind a proxy that shows it under a
+    path of its own, ``prefix`` is that path, in which ``{port}`` stands for the port; whether the proxy passes the path
+    on or takes it off is all the same. Raises what :func:`create_app` raises, and OSError where ``host`` is no address
+    of this machine or no port is free.
     """
-    token = None if access.is_loopback(host) else access.new_token()
-    app = create_app(path, wait=wait, host=host, token=token)
+    token = access.new_token() if guarded or not access.is_loopback(host) else None
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with _listen(host, port) as listener, contextlib.suppress(KeyboardInterrupt):
+        prefix = mount.path(prefix.replace("{port}", str(listener.getsockname()[1])))
+        app = create_app(path, wait=wait, host=host, token=token, prefix=prefix)
         server = make_server(host, 0, app.server, threaded=True, fd=listener.fileno())
-        url = address(host, server.port, token)
+        url = address(host, server.port, token, prefix)
         sys.stdout.write(f"Cockpitlite shows {path} at {url} (Ctrl-C ends it)\n")
         sys.stdout.flush()
         if open_browser:
@@ -100,10 +117,10 @@ def serve(
         server.serve_forever()
 
 
-def address(host: str, port: int, token: str | None) -> str:
+def address(host: str, port: int, token: str | None, prefix: str = "/") -> str:
     """Return the address to open: by the machine's name where the server listens on all of its addresses."""
     name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
+    return f"http://{name}:{port}{prefix}" + (f"?token={token}" if token else "")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -125,10 +125,15 @@ def _register_diagnosis(app: Dash, runs: Runs, judge: Judge) -> None:
         Input("picker", "value"),
         State("judged", "data"),
     )
-    def diagnose(_: Any, key: str | None, before: str | None) -> tuple[Any, ...]:
-        """Say what is wrong with the run; nothing changes on the page while that is the same."""
-        said, listed, layers_blamed = _judged(app, runs, judge, key)
-        now = repr((key, said, listed))
+    def diagnose(_: Any, key: str | None, before: Sequence[str] | None) -> tuple[Any, ...]:
+        """Say what is wrong with the run; nothing changes on the page while that is the same, or cannot be known."""
+        try:
+            said, listed, layers_blamed = _judged(app, runs, judge, key)
+        except UNREADABLE:  # the tick says why
+            if before is not None and before[0] == key:
+                return (no_update,) * 5
+            said, listed, layers_blamed = not_judged("A run that cannot be read cannot be judged."), [], {}
+        now = [key, repr((said, listed))]
         if now == before:
             return (no_update,) * 5
         title = " ".join(filter(None, (said.icon, said.sentence, f"– {key}" if key else "")))
@@ -203,7 +208,10 @@ def _register_runs(app: Dash, runs: Runs, listing: Listing) -> None:
 def _judged(
     app: Dash, runs: Runs, judge: Judge, key: str | None
 ) -> tuple[Verdict, list[Component], Mapping[str, Sequence[str]]]:
-    """Return the verdict, the findings as they are listed, and the layers that they name."""
+    """Return the verdict, the findings as they are listed, and the layers that they name.
+
+    Raises what UNREADABLE names.
+    """
     if key is None:
         return not_judged("No run to judge yet."), [], {}
     try:
@@ -214,5 +222,3 @@ def _judged(
     except DiagnosisError as error:
         app.logger.error("the diagnosis of %s failed", key, exc_info=error)
         return not_judged(f"The diagnosis failed ({error})."), [], {}
-    except UNREADABLE:  # the tick says why
-        return not_judged("A run that cannot be read cannot be judged."), [], {}

@@ -17,7 +17,6 @@ from cockpitlite.dashboard.text import number, shortened
 from cockpitlite.dashboard.verdict import Verdict, not_judged
 from cockpitlite.diagnosis.advice import Advice
 from cockpitlite.panel import GROUPS, Group, Panel
-from cockpitlite.store import RunFileError
 
 COLUMNS: tuple[Group, ...] = ("step size", "gradients", "curvature")
 PAGES = {"overview": "Overview", "layers": "Layers", "diagnosis": "Diagnosis", "runs": "Runs"}
@@ -47,7 +46,7 @@ def page(entries: Sequence[Entry], layers: Sequence[Component]) -> Component:
             html.Main(
                 id="main",
                 children=[
-                    html.Div("The server of this page does not answer. It shows what it had received.", id="silence"),
+                    _silence(),
                     html.Div(id="notice", role="alert"),
                     html.Div(id="astray", role="alert"),
                     _diagnosis(),
@@ -105,6 +104,20 @@ def _bar(entries: Sequence[Entry]) -> Component:
     )
 
 
+def _silence() -> Component:
+    """Return what is said while the server does not answer, or answers only those who have its token."""
+    gone = (
+        "The server of this page does not answer: it was ended, or its machine cannot be reached. The page shows what "
+        "it had received, and goes on when the server is back."
+    )
+    refused = (
+        "The server of this page was started anew and asks for its new token: open the address that it printed. "
+        "The page shows what it had received."
+    )
+    words = [html.Span(gone, className="gone"), html.Span(refused, className="refused")]
+    return html.Div(words, id="silence", role="alert")
+
+
 def _section(page: str, *children: Component) -> Component:
     return html.Section(list(children), id=page, **attributes(data_pages=page, aria_label=PAGES[page]))
 
@@ -160,12 +173,6 @@ def waiting(root: str) -> Component:
     )
 
 
-def notice(error: BaseException) -> str:
-    """Return what is said when a run file is lost or damaged while it is on the page."""
-    reason = str(error) if isinstance(error, OSError | RunFileError) else f"{type(error).__name__}: {error}"
-    return f"This run cannot be read now ({reason}). The page shows what it had read, and keeps trying."
-
-
 def standing(meta: Mapping[str, Any], live: bool, last: int | None, names: Sequence[str] = ()) -> dict[str, Any]:
     """Return how a run stands: whether it goes on, its last step, and what its steps can be labelled with."""
     return {
@@ -173,6 +180,11 @@ def standing(meta: Mapping[str, Any], live: bool, last: int | None, names: Seque
         "step": "no step yet" if last is None else f"step {last:,}",
         "rulers": "time epoch" if "epoch" in names else "time",
     }
+
+
+def unreadable() -> Component:
+    """Return the badge of a run that cannot be read now."""
+    return _badge("Unreadable", "ended", "The page shows what it had read of this run.")
 
 
 def _state(meta: Mapping[str, Any], live: bool) -> Component:
@@ -186,6 +198,10 @@ def _state(meta: Mapping[str, Any], live: bool) -> Component:
     }[kind]
     if kind == "ended" and isinstance(heartbeat, int | float):
         hint += f" Its last sign of life was at {time.strftime('%H:%M:%S', time.localtime(heartbeat))}."
+    return _badge(word, kind, hint)
+
+
+def _badge(word: str, kind: str, hint: str) -> Component:
     return html.Span(
         [html.Span(className="dot", **attributes(aria_hidden="true")), word], className=f"badge {kind}", title=hint
     )

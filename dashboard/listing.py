@@ -13,7 +13,7 @@ from typing import Any
 
 from cockpitlite.dashboard.runs import UNREADABLE, Entry, Runs, identity_of
 from cockpitlite.dashboard.verdict import ICONS, WORDS, Judge
-from cockpitlite.store import LIVE_SECONDS, Run
+from cockpitlite.store import LIVE_SECONDS, Run, log_of
 
 Signature = tuple[tuple[int, int] | None, ...]
 Row = dict[str, Any]
@@ -107,7 +107,7 @@ class Listing:
 def _signature(path: Path) -> Signature:
     """Return what tells whether a run file, or the log that a live one is written to, has changed."""
     found: list[tuple[int, int] | None] = []
-    for file in (path, path.with_name(path.name + "-wal")):
+    for file in (path, log_of(path)):
         try:
             status = file.stat()
             found.append((status.st_mtime_ns, status.st_size))

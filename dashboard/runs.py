@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from cockpitlite.dashboard.readings import RunReader
 from cockpitlite.panel import Kind, Panel, Per, Scale
-from cockpitlite.store import LIVE_SECONDS, SUFFIX, Run, RunFileError, find_runs, load
+from cockpitlite.store import LIVE_SECONDS, SUFFIX, Run, RunFileError, find_runs, load, log_of
 
 # What reading a run file raises that is lost, damaged, or made up by somebody.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
@@ -62,7 +62,8 @@ class Runs:
         """
         path = self.paths().get(key)
         if path is None:
-            raise FileNotFoundError(f"there is no run {key!r} in {self.root}; pick another")
+            where = "" if key == self.root.name else f" in {self.root}"
+            raise FileNotFoundError(f"there is no run {key!r}{where} (it may have been deleted or moved); pick another")
         run = load(path)
         identity = identity_of(path, run.meta)
         with self._lock:
@@ -147,7 +148,7 @@ def identity_of(path: Path, meta: Mapping[str, Any]) -> str:
 def _live(path: Path) -> bool:
     """Whether a process still writes a run; only files that changed a moment ago are opened to see."""
     try:
-        changed = max(file.stat().st_mtime for file in (path, path.with_name(path.name + "-wal")) if file.exists())
+        changed = max(file.stat().st_mtime for file in (path, log_of(path)) if file.exists())
         return time.time() - changed < LIVE_SECONDS and Run(path).live
     except UNREADABLE:
         return False  # it vanished while the folder was listed, or is damaged: opening it says so

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask, Response, request
 from plotly.io.json import to_json_plotly
 
-from cockpitlite.dashboard import layers, layout, live
+from cockpitlite.dashboard import layers, layout, live, trouble
 from cockpitlite.dashboard.legend import legend
 from cockpitlite.dashboard.runs import UNREADABLE, OpenRun, Runs, panels
 from cockpitlite.dashboard.verdict import Judge
@@ -43,8 +43,9 @@ def answered(runs: Runs, judge: Judge, asked: Mapping[str, Any]) -> dict[str, An
     try:
         opened = runs.open(key)
         run = opened.run
-        answer: dict[str, Any] = {"frame": layout.standing(run.meta, run.live, run.last_step, run.names())}
-        answer["frame"] |= {"notice": None, "facts": layout.facts(run.meta)}
+        meta, alive = run.meta, run.live
+        answer: dict[str, Any] = {"frame": layout.standing(meta, alive, run.last_step, run.names())}
+        answer["frame"] |= {"notice": None if alive else trouble.silent(run.path, meta), "facts": layout.facts(meta)}
         if page == "layers" and layer is None:
             return answer | {"board": []}
         if page == "layers" and layer is not None:
@@ -63,7 +64,7 @@ def answered(runs: Runs, judge: Judge, asked: Mapping[str, Any]) -> dict[str, An
         answer |= {"identity": board, "charts": changes, "more": layout.more(drawn, count)}
         return answer | _legend(opened, asked)
     except UNREADABLE as error:
-        return {"frame": {"notice": layout.notice(error), "state": None}}
+        return {"frame": {"notice": trouble.unreadable(error), "state": layout.unreadable()}}
 
 
 def _legend(opened: OpenRun, asked: Mapping[str, Any]) -> dict[str, Any]:

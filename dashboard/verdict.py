@@ -11,6 +11,7 @@ from cockpitlite.dashboard.runs import OpenRun
 from cockpitlite.diagnosis.finding import Finding
 from cockpitlite.diagnosis.thresholds import FIRST_VERDICT
 from cockpitlite.diagnosis.words import quiet
+from cockpitlite.store import RunFileError
 
 Light = Literal["good", "info", "warning", "error", "unknown"]
 
@@ -110,7 +111,7 @@ class Judge:
     def cleared(self, opened: OpenRun) -> list[Finding]:
         """Return what has cleared, as far as it is known yet: of a long run each call looks back a little further.
 
-        Raises DiagnosisError where a rule fails.
+        Raises what :meth:`findings` raises.
         """
         with self._lock:
             known = self._known[opened.identity]
@@ -124,6 +125,8 @@ def _diagnosed(opened: OpenRun) -> list[Finding]:
         from cockpitlite.diagnosis import diagnose  # here, so that the page stands before the rules are loaded
 
         return list(diagnose(opened.run))
+    except (OSError, RunFileError):
+        raise
     except Exception as error:  # a rule at fault must not take the page down; the page says that it failed
         raise DiagnosisError(f"{type(error).__name__}: {error}") from error
 
@@ -133,5 +136,7 @@ def _looked_back(opened: OpenRun) -> tuple[list[Finding], bool]:
         from cockpitlite.diagnosis.engine import past  # see _diagnosed
 
         return past(opened.run, LOOKING_BACK)
+    except (OSError, RunFileError):
+        raise
     except Exception as error:
         raise DiagnosisError(f"{type(error).__name__}: {error}") from error

@@ -12,16 +12,26 @@ from pathlib import Path
 SERVE = """
 import sys
 from cockpitlite.dashboard import serve
-serve(sys.argv[1], host=sys.argv[2], port=int(sys.argv[3]), open_browser=False, wait=sys.argv[4] == "wait")
+path, host, port, wait, prefix, guarded = sys.argv[1:]
+options = {"wait": wait == "True", "prefix": prefix, "guarded": guarded == "True"}
+serve(path, host=host, port=int(port), open_browser=False, **options)
 """
 
 
 class PageServer:
     """A running server: the line it printed, and what was left when it had ended."""
 
-    def __init__(self, path: Path, host: str = "127.0.0.1", port: int = 0, wait: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        wait: bool = False,
+        prefix: str = "/",
+        guarded: bool = False,
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, str(path), host, str(port), "wait" if wait else "run"],
+            [sys.executable, "-c", SERVE, *map(str, (path, host, port, wait, prefix, guarded))],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -327,7 +328,7 @@ def _description(kind: Kind, layers: tuple[str, ...]) -> dict[str, object]:
         "script": "digits.py",
         "command": ["python", "digits.py"],
         "pid": os.getpid(),
-        "host": "localhost",
+        "host": socket.gethostname(),
         "git_commit": "0" * 40,
         "git_dirty": False,
         "seed": 0,

@@ -342,14 +342,27 @@ def test_a_lost_or_damaged_run_is_told_and_the_page_goes_on(browser, tmp_path):
     with page_server(tmp_path) as server, visit(browser, server.url) as seen:
         seen.until_charts()
         notice = seen.page.locator("#notice")
+        verdict = seen.page.locator("#verdict .sentence").inner_text()
         path.rename(other)
-        notice.get_by_text("cannot be read now").wait_for()
+        notice.get_by_text("deleted or moved").wait_for()
+        seen.page.locator("#state", has_text="Unreadable").wait_for()
+        seen.page.wait_for_timeout(4000)  # longer than it takes to judge anew
+        assert seen.page.locator("#verdict .sentence").inner_text() == verdict
         assert seen.chart("Gradient norm", LENGTH) == 60
         path.write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 20)
         notice.get_by_text("not a cockpitlite run file").wait_for()
         assert seen.chart("Gradient norm", LENGTH) == 60
         path.unlink()
         other.rename(path)
+        seen.until("document.querySelector('#notice').textContent === ''")
+        seen.page.locator("#state", has_text="Finished").wait_for()
+        whole = path.read_bytes()
+        os.truncate(path, len(whole) // 2)
+        notice.get_by_text("is cut off").wait_for()
+        path.write_bytes(whole[:8192] + os.urandom(len(whole) - 8192))
+        notice.get_by_text("malformed").wait_for()
+        assert seen.chart("Gradient norm", LENGTH) == 60
+        path.write_bytes(whole)
         seen.until("document.querySelector('#notice').textContent === ''")
         path.unlink()
         write_run(path, "large", steps=90)  # another training under the same name

@@ -292,6 +292,18 @@ def test_an_address_that_cannot_be_had_is_named(capsys, runs, monkeypatch):
     assert "cannot be served at 192.0.2.1:8050 (Cannot assign requested address); give another" in sentence
 
 
+@pytest.mark.parametrize("option", ["--prefix", "--path-prefix", "--path_prefix"])
+def test_a_page_is_served_under_the_path_that_a_proxy_shows(capsys, runs, monkeypatch, option):
+    found = {}
+    monkeypatch.setattr("cockpitlite.dashboard.serve", lambda path, **options: found.update(options))
+    assert cli.main(["dashboard", str(runs), option, "/panel/"]) == 0
+    assert found["prefix"] == "/panel/"
+    monkeypatch.undo()
+    assert "a prefix is a path such as /panel/" in refused(
+        capsys, "dashboard", runs, option, "http://a/", "--port", "0"
+    )
+
+
 def test_output_that_cannot_be_written_is_named(capsys, runs, tmp_path):
     nowhere = tmp_path / "nowhere" / "out.png"
     for argv in (["plot"], ["export", "--csv"], ["export", "--json"]):

@@ -1211,6 +1211,37 @@ def test_elsewhere_the_page_demands_its_token(tmp_path):
     assert client.get("/", headers={"Host": "evil.example"}).status_code == 403
 
 
+@pytest.mark.parametrize("prefix", ["/panel/", "panel", "/panel", "panel/"])
+@pytest.mark.parametrize("asked", ["/", "/panel/"])
+def test_below_a_prefix_everything_is_found_whether_a_proxy_takes_it_off_or_not(prefix, asked, tmp_path):
+    write_run(tmp_path / "run.cockpit", steps=2)
+    client = client_of(create_app(tmp_path, prefix=prefix))
+    page = client.get(asked).get_data(as_text=True)
+    loaded = [part.split('"')[0] for mark in ('src="', 'href="') for part in page.split(mark)[1:]]
+    assert loaded and all(address.startswith("/panel/") for address in loaded)
+    for address in loaded:
+        with client.get(address) as whole, client.get(address.removeprefix("/panel")) as stripped:
+            assert (whole.status_code, whole.data) == (200, stripped.data)
+    answer = client.get("/panel")
+    assert answer.status_code == 302 and answer.headers["Location"].endswith("/panel/")
+
+
+@pytest.mark.parametrize("prefix", ["http://proxy/panel/", "/a b/", "/panel?x", "/a//b"])
+def test_a_prefix_that_is_no_path_is_refused(prefix, tmp_path):
+    with pytest.raises(ValueError, match="a prefix is a path such as /panel/, not"):
+        create_app(tmp_path, wait=True, prefix=prefix)
+
+
+def test_with_its_token_the_page_is_reached_by_any_name_and_only_below_its_prefix(tmp_path):
+    write_run(tmp_path / "run.cockpit", steps=2)
+    client = client_of(create_app(tmp_path, token="right", prefix="/hub/"))
+    name = {"base_url": "http://hub.example"}
+    assert client.get("/hub/", **name).status_code == 403
+    answer = client.get("/hub/?token=right", **name)
+    assert answer.status_code == 302 and "Path=/hub/" in answer.headers["Set-Cookie"]
+    assert client.get("/hub/", **name).status_code == 200
+
+
 def test_tokens_differ_and_are_long():
     assert access.new_token() != access.new_token()
     assert len(access.new_token()) >= 30

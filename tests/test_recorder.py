@@ -219,6 +219,20 @@ def test_a_file_that_fails_is_told_and_keeps_no_memory(recording, monkeypatch):
         recording.close()
 
 
+def test_a_full_disk_is_told_with_what_helps_and_what_was_written_stays(recording):
+    recording.block(block(0, 100))
+    recording.flush()
+    pages = recording._writer._db.execute("PRAGMA page_count").fetchone()[0]
+    recording._writer._db.execute(f"PRAGMA max_page_count = {pages}")
+    for step in range(1, 200):
+        recording.block(block(step, 1000))
+    with pytest.warns(
+        UserWarning, match=r"has stopped \(the disk is full: free some space, and watch with resume=True"
+    ):
+        recording.close()
+    assert 0 in load(recording.path).series("loss")[0]
+
+
 def test_the_time_of_the_thread_is_told(recording):
     recording.flush()
     before = recording.seconds

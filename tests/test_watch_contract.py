@@ -1219,6 +1219,16 @@ def test_findings_of_a_file_that_is_gone_are_the_last_known(watch, run_path):
     assert any("these are the last findings known" in str(each.message) for each in told)
 
 
+def test_a_run_file_that_is_cut_off_is_told_and_training_goes_on(watch, run_path):
+    model, optimizer = start(watch)
+    steps(model, optimizer, 3)
+    optimizer.cockpit._recorder.flush()
+    os.truncate(run_path, 5000)
+    with pytest.warns(UserWarning, match=r"was cut off by another program .*; watch with another path as run="):
+        steps(model, optimizer, 3)
+        optimizer.cockpit.close()
+
+
 def test_the_folder_may_change_while_a_run_is_written(watch, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model, optimizer = start(watch, run=Path("run.cockpit"))

@@ -3,6 +3,7 @@
 NaN is stored as NULL (SQLite has no NaN); infinities are kept. Nothing in the file is ever executed or unpickled.
 """
 
+from cockpitlite.store.connection import explained
 from cockpitlite.store.contents import (
     LIVE_SECONDS,
     MOST_BINS,
@@ -17,6 +18,7 @@ from cockpitlite.store.contents import (
 from cockpitlite.store.pyramid import Outline
 from cockpitlite.store.run import Run, find_runs, load
 from cockpitlite.store.stretches_by_layer import LayerStretches
+from cockpitlite.store.wholeness import log_of
 from cockpitlite.store.writer import RunWriter
 
 __all__ = [
@@ -33,6 +35,8 @@ __all__ = [
     "RunWriter",
     "Steps",
     "Values",
+    "explained",
     "find_runs",
     "load",
+    "log_of",
 ]

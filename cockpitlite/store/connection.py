@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 from cockpitlite.store import schema
 from cockpitlite.store.contents import RunFileError
+from cockpitlite.store.wholeness import check_whole, log_of
 
 
 def unwritable(path: Path, error: Exception) -> OSError:
     """Return the error that says why a run file cannot be written, and what to give instead."""
     return OSError(f"the run file {path} cannot be written ({error}); give a path in a folder you may write to as run=")
+
+
+def explained(error: Exception) -> str:
+    """Return why a run file could not be written any further, and what helps."""
+    code = (
+        error.sqlite_errorcode & 0xFF if isinstance(error, sqlite3.Error) and hasattr(error, "sqlite_errorcode") else 0
+    )
+    if code == sqlite3.SQLITE_FULL:
+        return "the disk is full: free some space, and watch with resume=True to go on in this file"
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return f"another program has damaged it ({error}): watch with another path as run="
+    if isinstance(error, FileNotFoundError | RunFileError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
 
 
 def create_empty(path: Path) -> bool:
@@ -44,9 +60,25 @@ def connect_to_write(path: Path) -> sqlite3.Connection:
     return db
 
 
+def close_with_log(db: sqlite3.Connection, path: Path) -> None:
+    """Close a file that was cut off and leave what holds of it as it is: its log, which SQLite would move into it."""
+    log = log_of(path)
+    kept = log.with_name(log.name + "-kept")
+    try:
+        size = path.stat().st_size
+        os.link(log, kept)
+    except OSError:  # a file system without links
+        db.close()
+        return
+    db.close()
+    os.truncate(path, size)
+    kept.replace(log)
+
+
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a run file read-only; an older schema is brought up to date in memory."""
+    check_whole(path)
     try:
         db = _connect_read_only(path)
     except sqlite3.OperationalError as error:

@@ -26,6 +26,7 @@ from cockpitlite.store.pyramid import Outline, Rows, joined, level_within
 from cockpitlite.store.rows import LAST, limit, rows_of
 from cockpitlite.store.schema import LAYER_ID, last_step
 from cockpitlite.store.stretches_by_layer import LayerStretches
+from cockpitlite.store.wholeness import log_of
 
 ROWS = 1000  # histograms that are read at once
 
@@ -487,7 +488,7 @@ def find_runs(folder: str | Path) -> list[Path]:
 def _changed(path: Path) -> float:
     """Return when a run last grew; while it is live, that shows in the write-ahead log."""
     times = [0.0]
-    for candidate in (path, path.with_name(path.name + "-wal")):
+    for candidate in (path, log_of(path)):
         with contextlib.suppress(OSError):  # it may vanish between listing and looking
             times.append(candidate.stat().st_mtime)
     return max(times)

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from cockpitlite.panel import Panel
-from cockpitlite.store.connection import connect_to_write, create_empty, reading, unwritable
-from cockpitlite.store.contents import MOST_BINS, Column, Histogram, Values
+from cockpitlite.store.connection import close_with_log, connect_to_write, create_empty, reading, unwritable
+from cockpitlite.store.contents import MOST_BINS, Column, Histogram, RunFileError, Values
 from cockpitlite.store.outlining import Summarist
 from cockpitlite.store.schema import ALL_LAYERS, axis_id, last_step, layer_id, put_histogram
+from cockpitlite.store.wholeness import check_whole
 
 KNOWN_AXES = 256  # edges whose ids a writer remembers; an instrument may choose new ones at every step
 
@@ -39,6 +40,7 @@ class RunWriter:
                 "pass resume=True to append to it, or another path as run="
             )
         try:
+            check_whole(self.path)
             if self.path.stat().st_size:  # an empty file is what a process killed at once leaves behind
                 with reading(self.path):
                     pass
@@ -48,6 +50,7 @@ class RunWriter:
                 self.path.unlink(missing_ok=True)
             raise unwritable(self.path, error) from error
         self._identity = self.path.stat().st_ino
+        self._size = self.path.stat().st_size  # a run file never shrinks
         self._names: dict[str, int] = {name: key for key, name in self._db.execute("SELECT id, name FROM name")}
         self._layouts: dict[tuple[str, ...], int] = {}
         self._axes: dict[bytes, int] = {}
@@ -142,13 +145,21 @@ class RunWriter:
     def commit(self) -> None:
         """Make everything put so far durable and visible to readers, with a sign of life.
 
-        Raises FileNotFoundError where the file was deleted or replaced, which SQLite does not notice.
+        Raises FileNotFoundError where the file was deleted or replaced, and RunFileError where it was cut off, neither
+        of which SQLite notices.
         """
         if not self.path.exists() or self.path.stat().st_ino != self._identity:
-            raise FileNotFoundError(f"{self.path} was deleted or replaced while it was written")
+            raise FileNotFoundError(
+                f"{self.path} was deleted or replaced while it was written; watch with another path as run="
+            )
+        if self.path.stat().st_size < self._size:
+            raise RunFileError(
+                f"{self.path} was cut off by another program while it was written; watch with another path as run="
+            )
         self._summarist.sum_up()
         self.meta(heartbeat=time.time())
         self._db.commit()
+        self._size = self.path.stat().st_size
 
     def rollback(self) -> None:
         """Forget everything put since the last commit."""
@@ -163,6 +174,9 @@ class RunWriter:
             self.commit()
             with contextlib.suppress(sqlite3.OperationalError):  # a reader is still there: the side files stay
                 self._db.execute("PRAGMA journal_mode = DELETE")
+        except RunFileError:
+            close_with_log(self._db, self.path)
+            raise
         finally:
             self._db.close()
 

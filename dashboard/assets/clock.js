@@ -8,13 +8,11 @@
   const TICK = 1000; // milliseconds
   const SHARE = 10; // drawing gets one part of so many of the time; where it takes more, ticks come less often
   const SOON = 100; // milliseconds until the next few charts off the screen are drawn
-  const PATIENCE = 8000; // milliseconds without an answer before the page says so
   const LOST = 60000; // milliseconds after which an answer does not come any more
   let begun = false;
   let asking = false;
   let again = false;
   let timer = 0;
-  let lastAnswer = Date.now();
 
   function charts() {
     return window.cockpit.charts;
@@ -74,19 +72,17 @@
     try {
       const answer = await answerTo(asked);
       if (answer) {
-        lastAnswer = Date.now();
         fresh = take(answer, asked);
       }
     } finally {
       asking = false;
-      watchServer();
       const pause = Math.max(TICK, SHARE * charts().spent()) - (Date.now() - start);
       const goesOn = fresh && !window.cockpit.view.isComplete();
       later(again ? 0 : goesOn ? SOON : Math.max(pause, SOON));
     }
   }
 
-  /* What the server says, or null where there is no answer, which the page tells after a while. */
+  /* What the server says, or null where there is no answer, which server.js tells. */
   async function answerTo(asked) {
     try {
       const answer = await window.fetch("tick", {
@@ -149,29 +145,7 @@
     }
   }
 
-  /* Without an answer ------------------------------------------------------------------------------------------- */
-
-  let lastTry = lastAnswer;
-
-  /* The slow clock stands still while a request is under way; after one that was lost it must be set going again. */
-  function watchServer() {
-    const now = Date.now();
-    const silent = now - lastAnswer > PATIENCE;
-    document.documentElement.classList.toggle("silent", silent);
-    if (silent && now - lastTry > PATIENCE) {
-      lastTry = now;
-      window.dash_clientside.set_props("slow-tick", { disabled: false });
-    }
-  }
-
-  window.setInterval(function () {
-    if (!document.hidden) {
-      watchServer();
-    }
-  }, 1000);
-
   document.addEventListener("visibilitychange", function () {
-    lastAnswer = Date.now(); // nothing was asked while nobody looked
     if (!document.hidden) {
       ask();
     }
