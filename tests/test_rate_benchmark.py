@@ -12,7 +12,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
-from rates import judging, labels, report, run
+import sheet
+from rates import judging, labels, run
 from rates.limits import OFF, SHIPPED, Limits, Table, fit, verdicts
 from rates.looking import Look, Said
 from rates.methods import CONDITIONS, METHODS
@@ -246,7 +247,7 @@ class TestRuns:
         file.write_text("\n".join(lines[:11]) + "\n" + lines[11][:40], encoding="utf-8")
         assert len(known(file)) == 11
         monkeypatch.setattr(run, "processes", ThreadPoolExecutor)
-        page.write_text(f"What was learnt.\n\n{report.MARK}\n\nold numbers\n", encoding="utf-8")
+        page.write_text(f"What was learnt.\n\n{sheet.MARK}\n\nold numbers\n", encoding="utf-8")
         chosen = [
             "--problems",
             "logistic",
