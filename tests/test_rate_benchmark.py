@@ -12,7 +12,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
-from rates import judging, labels, report, run
+import sheet
+from rates import judging, labels, run
 from rates.limits import OFF, SHIPPED, Limits, Table, fit, verdicts
 from rates.looking import Look, Said
 from rates.methods import CONDITIONS, METHODS
@@ -141,11 +142,21 @@ class TestVerdicts:
                 look(-0.99, -0.99, said=said[2]),
                 look(-0.99, -0.99, count=4),
                 look(-0.99, -0.99, left=0.01),
+                look(0.1, 0.9, family="adam", left=0.02),
                 look(0.1, 0.9, family="adam", left=0.2),
-                look(0.1, 0.9, family="adam"),
+                look(0.1, 0.9, family="momentum", left=0.2),
+                look(0.1, 0.9, family="momentum"),
             ]
         )
-        assert list(verdicts(table, SHIPPED)) == ["large", "good", "small", "good", "good", "good", "large"]
+        expected = ["large", "good", "small", "good", "good", "good", "large", "good", "large"]
+        assert list(verdicts(table, SHIPPED)) == expected
+
+    def test_a_fault_that_asks_for_a_smaller_rate_says_too_large(self):
+        killed = look(said=[("F3", "warning", 0.9, 0.25)])
+        assert killed.verdict == "large"
+        assert look(said=[("F3", "warning", 0.9, None)]).verdict == "good"
+        assert look(said=[("F3", "info", 0.9, 0.25)]).verdict == "good"
+        assert list(verdicts(Table.of([killed]), SHIPPED)) == ["large"]
 
     def test_a_warm_up_is_carried_over_to_the_rate_of_now(self):
         slow = look(-0.95, -0.95, rates=(0.1,) * 10)
@@ -158,7 +169,7 @@ class TestVerdicts:
         table = Table.of([look(length, length, family="adam") for length in lengths])
         limits = fit(table, truth)
         assert -0.95 < limits["adam"].same < -0.7
-        assert 0.25 < limits["adam"].large < 0.6
+        assert -0.6 < limits["adam"].large < 0.5
         assert list(verdicts(table, limits)) == list(truth)
         assert limits["sgd"] == SHIPPED["sgd"]
 
@@ -236,7 +247,7 @@ class TestRuns:
         file.write_text("\n".join(lines[:11]) + "\n" + lines[11][:40], encoding="utf-8")
         assert len(known(file)) == 11
         monkeypatch.setattr(run, "processes", ThreadPoolExecutor)
-        page.write_text(f"What was learnt.\n\n{report.MARK}\n\nold numbers\n", encoding="utf-8")
+        page.write_text(f"What was learnt.\n\n{sheet.MARK}\n\nold numbers\n", encoding="utf-8")
         chosen = [
             "--problems",
             "logistic",

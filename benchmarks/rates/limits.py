@@ -28,7 +28,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Limits:
-    """Below which step lengths a rate is too small, and above which one on the next batch it is too large."""
+    """Below which step lengths a rate is too small, and from which overshoot on it is too large."""
 
     same: float
     next: float
@@ -37,7 +37,8 @@ class Limits:
 
 Fitted = dict[str, Limits]
 SHIPPED: Fitted = {
-    family: Limits(t.SMALL[family].same, t.SMALL[family].next, t.LARGE_NEXT.get(family, OFF)) for family in t.SMALL
+    family: Limits(pair.same, pair.next, t.LARGE[family].next if family in t.LARGE else OFF)
+    for family, pair in t.SMALL.items()
 }
 
 
@@ -45,14 +46,18 @@ SHIPPED: Fitted = {
 class Table:
     """What the rules look at, a value for each run ``[run]``.
 
-    ``blown`` are blow-ups, ``small`` and ``large`` whether a run may be called so at all: by everything but the limits.
+    ``overshoot`` is the step length on the next batch, with Adam the lesser of both; ``noise`` its error, less the
+    margin by which it may miss a limit. ``lowered`` are blow-ups and other warnings that ask for a smaller rate,
+    ``small`` and ``large`` whether a run may be called so at all: by everything but the limits.
     """
 
     family: NDArray[Any]
     same: Numbers
     next: Numbers
     next_error: Numbers
-    blown: Flags
+    overshoot: Numbers
+    noise: Numbers
+    lowered: Flags
     small: Flags
     large: Flags
 
@@ -78,7 +83,7 @@ def verdicts(table: Table, limits: Fitted) -> NDArray[Any]:
         of = table.family == family
         said[of & table.small & (table.same < limit.same) & (table.next < limit.next)] = "small"
         said[of & _far(table, limit.large)] = "large"
-    said[table.blown] = "large"
+    said[table.lowered] = "large"
     return said
 
 
@@ -86,14 +91,14 @@ def fit(table: Table, truth: NDArray[Any]) -> Fitted:
     """Return the limits with which most runs are called what they are; the shipped ones of a family without runs."""
     found = {}
     for family, shipped in SHIPPED.items():
-        of = (table.family == family) & ~table.blown
+        of = (table.family == family) & ~table.lowered
         found[family] = _fit(table[of], truth[of]) if of.any() else shipped
     return found
 
 
 def _fit(table: Table, truth: NDArray[Any]) -> Limits:
     """Return the limits of one family: what they call rightly counts for them, what wrongly against them."""
-    limits = np.append(_between(table.next[table.large]), OFF)
+    limits = np.append(_between(table.overshoot[table.large]), OFF)
     far = np.array([_far(table, limit) for limit in limits])  # [limit, run]
     score = far @ np.where(truth == "large", 1, -1)
     best = np.flatnonzero(score == score.max())
@@ -125,18 +130,23 @@ def _between(values: Numbers) -> Numbers:
 
 
 def _far(table: Table, limit: float) -> Flags:
-    return table.large & (table.next > limit) & (table.next - table.next_error > limit - t.LARGE_MARGIN)
+    return table.large & (table.overshoot > limit) & (table.overshoot - table.noise > limit)
 
 
-def _row(look: Look) -> tuple[float, float, float, bool, bool, bool]:
+def _row(look: Look) -> tuple[float, float, float, float, float, bool, bool, bool]:
     same_start, same_end, next_start, next_end = np.array(look.slopes)
     grown = _grown(look, np.abs(same_start))
     same, after = (length(start, end).scaled(grown) for start, end in ((same_start, same_end), (next_start, next_end)))
     descends = math.isfinite(same.value) and math.isfinite(after.value) and not look.faults
     uphill = float(np.mean(same_start > 0)) if len(same_start) else 1.0
     small = descends and len(look.steps) >= t.FEW and uphill < t.UPHILL and not look.left < t.CONVERGED_LOSS
-    early = len(look.steps) >= t.MANY and not look.left < t.FALLEN
-    return (same.value, after.value, after.error, look.blown, small, descends and early and same.value > t.LARGE_SAME)
+    early = descends and len(look.steps) >= t.MANY and not look.left < t.LEARNING.get(look.family, t.FALLEN)
+    if look.family == "adam":
+        overshoot, error, large = min(same.value, after.value), same.error, early
+    else:
+        overshoot, error, large = after.value, after.error, early and same.value > t.LARGE["momentum"].same
+    noise = error - t.LARGE_MARGIN.get(look.family, t.LARGE_MARGIN["momentum"])
+    return (same.value, after.value, after.error, overshoot, noise, look.lowered, small, large)
 
 
 def _grown(look: Look, weights: Numbers) -> float:

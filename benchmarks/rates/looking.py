@@ -62,7 +62,7 @@ class Look:
     @property
     def verdict(self) -> str:
         """What the shipped rules say of the learning rate: too small, too large, or nothing against it."""
-        if self.naming(*LARGE):
+        if self.lowered or self.naming(*LARGE):
             return "large"
         return "small" if self.naming(*SMALL) else "good"
 
@@ -70,6 +70,12 @@ class Look:
     def blown(self) -> bool:
         """Whether the loss has blown up."""
         return bool(self.naming(*BLOWN))
+
+    @property
+    def lowered(self) -> bool:
+        """Whether a blow-up, or a warning of a fault that it led to, asks for a smaller rate."""
+        asking = (each.severity != "info" and (each.factor or 1) < 1 for each in self.naming(*BLOWN, *_FAULTS))
+        return self.blown or any(asking)
 
     @property
     def faults(self) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from cockpitlite.diagnosis import thresholds as t
 from cockpitlite.diagnosis.calibration import BlowUp
 from cockpitlite.diagnosis.chance import trained_before
+from cockpitlite.diagnosis.rate import family
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.store import Values
 
@@ -91,6 +92,8 @@ def peak(readings: Readings) -> Peak | None:
         return None
     top = int(high[np.argmax(early[high])])
     course, after = _recovery(losses[top + 1 :], steps[top + 1 :] - steps[top], begin)
+    if course == "recovered" and _overcome(readings, begin):
+        course = "overcome"
     return Peak(int(steps[high[0]]), int(steps[top]), float(early[top]), course, after)
 
 
@@ -193,6 +196,11 @@ def _recovery(losses: Values, later: Values, begin: Start) -> tuple[BlowUp, floa
         return "pending", math.nan
     after = _median(judged)
     return ("lasting" if after > begin.recovered else "recovered"), after
+
+
+def _overcome(readings: Readings, begin: Start) -> bool:
+    """Whether training has left a blow-up far behind, as good runs do; with Adam too large rates do so as well."""
+    return family(readings) != "adam" and 0 <= level(readings) < t.OVERCOME_RISE * begin.loss
 
 
 def _median(losses: Values) -> float:

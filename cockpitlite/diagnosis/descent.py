@@ -108,8 +108,8 @@ def no_signal(readings: Readings) -> Finding | None:
     That is no small learning rate, with which steps help every batch: nothing that can be learnt reaches the weights.
     Shuffled labels, dead or vanished layers, inputs of the wrong scale and weights that start at 0 look like this; so
     does data that is pure noise. Not judged while the learning rate rises, by steps taken when it was less than half
-    of what it is now, in the first fifty steps of batches below 16 samples or of weights that begin at 0, nor for a
-    model that was better than guessing from the start, as in fine-tuning.
+    of what it is now, in the first hundred steps of batches below 16 samples or the first fifty of weights that begin
+    at 0, nor for a model that was better than guessing from the start, as in fine-tuning.
     """
     window = readings.derived(present)[-1]
     if len(window.steps) < _ENOUGH:
@@ -149,7 +149,7 @@ def _require_signal_time(readings: Readings, window: Window) -> None:
         raise Unjudged("the measured steps were taken early in the warm-up")
     if readings.now < t.WAKING_STEPS and began_at_zero(readings):
         raise Unjudged("some weights began at 0, so that the others hardly move at first")
-    if readings.now < t.WAKING_STEPS and readings.has("batch_size"):
+    if readings.now < t.EARLY_STEPS and readings.has("batch_size"):
         _, sizes = readings.first("batch_size", 1)
         if len(sizes) and sizes[0] < t.FEW_SAMPLES:
             raise Unjudged("batches of few samples differ too much to tell so early")

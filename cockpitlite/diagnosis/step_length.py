@@ -71,37 +71,32 @@ class _Seen:
 
 @rule("R2", needs=_NEEDS, silenced_by=_ABOVE)
 def too_large(readings: Readings) -> Finding | None:
-    """The learning rate is too large (momentum and Adam): early, steps overshoot on the batch they have not seen.
+    """The learning rate is too large (momentum and Adam): early, steps overshoot, though the loss has not blown up.
 
-    Over ten measured steps in the first 100, the slope along the step has reversed at its end on the next batch
-    (``alpha_next`` above the limit of the optimizer), and on its own it is far gone (``alpha_same`` above −0.3), though
-    the loss has not blown up. Not judged for SGD, where good runs show the same, nor once the loss has fallen below
-    30 %: later ``alpha_next`` rises towards 1 in every run. What was seen early stands until the settings change.
+    Over ten measured steps in the first 100. With momentum the slope along the step has reversed at its end on the next
+    batch (``alpha_next`` above 0.6), and on its own it is far gone (``alpha_same`` above −0.3). With Adam, whose best
+    steps go half of the way, it has reversed on both (each above 0). Not judged for SGD, RMSprop and others, where good
+    runs show the same, nor once the loss has fallen below 30 % (with Adam 5 %): later ``alpha_next`` rises towards 1 in
+    every run. What was seen early stands until the settings change.
     """
     kind = family(readings)
-    if kind not in t.LARGE_NEXT:
+    if kind not in t.LARGE:
         return None
     window = readings.derived(early)
     if window is None:
         return None
     if len(window.steps) < t.MANY:
         raise Unjudged(f"{t.MANY} measured steps are needed, there are {len(window.steps)}")
-    line = t.LARGE_NEXT[kind]
-    if not (window.next.value > line and window.next.value - window.next.error > line - t.LARGE_MARGIN):
+    if not _past(window, kind) or fraction_left(readings.at(window.last)) < t.LEARNING[kind]:
         return None
-    if not window.same.value > t.LARGE_SAME or fraction_left(readings.at(window.last)) < t.FALLEN:
-        return None
-    odds = posterior(readings.derived(blow_up), kind, window.same.value, window.next.value)
-    exceeded = 1 - beyond(line, window.next.value, window.next.error)
-    confidence = _tempered(readings, min(odds["large"] * exceeded, RIGHT_IF_LARGE[kind]))
+    confidence = _tempered(readings, RIGHT_IF_LARGE[kind])
     return Finding(
         code="R2",
         severity=_severity(confidence),
         confidence=confidence,
         title=_title("too large", confidence, kind),
         explanation=(
-            f"At the end of the steps the slope has reversed on batches they have not seen: {window.words}. For "
-            f"{FAMILY_WORDS[kind]}, alpha_next above {number(line)} so early means too long steps. "
+            f"{_REVERSED[kind]}: {window.words}. For {FAMILY_WORDS[kind]} that means too long steps so early. "
             f"{_doubts(readings)}"
         ),
         evidence=window.evidence,
@@ -113,6 +108,12 @@ def too_large(readings: Readings) -> Finding | None:
         lr_range=row(kind, window.same.value).factor[1:],
         since=window.first,
     )
+
+
+_REVERSED: dict[Family, str] = {
+    "momentum": "At the end of the steps the slope has reversed on batches they have not seen",
+    "adam": "The steps go past the lowest point in their direction, on their own batch and on the next one",
+}
 
 
 @rule("R2b", needs=_NEEDS, silenced_by=(*_ABOVE, "R2"))
@@ -240,6 +241,15 @@ def in_range(readings: Readings) -> Finding | None:
     )
 
 
+def _past(window: Window, kind: Family) -> bool:
+    """Whether the steps go further than those of good runs, by more than the noise of batches does."""
+    limits, after = t.LARGE[kind], window.next
+    if kind == "adam":
+        after = Length(min(window.same.value, after.value), window.same.error)
+    surely = after.value - after.error > limits.next - t.LARGE_MARGIN[kind]
+    return window.same.value > limits.same and after.value > limits.next and surely
+
+
 def _seen(readings: Readings, window: Window, certainty: float = 1.0) -> _Seen:
     """Return a stretch as it would read at the present learning rate."""
     grown = readings.derived(rate).now / window.rate if window.rate > 0 else 1.0
@@ -360,7 +370,7 @@ def _carried_over(readings: Readings, seen: _Seen) -> str:
 def _record(seen: _Seen) -> str:
     """Return what became of the calibration runs with such a step length."""
     small, good, large = row(seen.kind, seen.same.value).counts
-    runs = FAMILY_WORDS["adam" if seen.kind == "other" else seen.kind]
+    runs = FAMILY_WORDS["sgd" if seen.kind == "other" else seen.kind]
     return (
         f"Of {small + good + large} calibration runs with {runs} and such an alpha_same, {small} had a too small "
         f"learning rate, {good} a good and {large} a too large one."
@@ -382,7 +392,7 @@ def _doubts(readings: Readings) -> str:
     """Return what limits the certainty."""
     doubts = []
     if family(readings) == "other":
-        doubts.append("No calibration run used such an optimizer; it is judged like Adam, with less confidence.")
+        doubts.append("No calibration run used such an optimizer; it is judged like SGD, with less confidence.")
     elif momentum(readings) > t.COVERED_MOMENTUM:
         doubts.append(f"The limits were fitted for a momentum of 0.9; here it is {number(momentum(readings))}.")
     if readings.derived(start).loss <= 0:
