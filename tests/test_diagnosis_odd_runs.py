@@ -154,37 +154,36 @@ def said(capsys, *arguments):
 
 
 def page(path):
-    """Return the texts of a run's page: its verdict and findings, and its board, as the server sends them."""
+    """Return the title of a run's page; the board and all its charts are sent without an error."""
     from cockpitlite.dashboard import create_app
 
     client = create_app(path).server.test_client()
     assert client.get("/").status_code == 200
-    verdict = _ask(
-        client, {"verdict": "children", "findings": "children", "title": "data-title", "judged": "data"}, path
-    )
-    board = _ask(client, {"board": "children", "facts": "children", "page": "className"}, path)
-    return verdict["title"]["data-title"], board
+    asked = {"run": path.name, "page": "overview", "layer": {"layer": None, "step": None}, "marks": None, "board": None}
+    asked |= {"cards": 0, "charts": {}, "smoothing": 0, "axis": "step"}
+    board = _posted(client, "/tick", asked)["identity"]
+    charts = {str(place): [300, None, None, None] for place in range(60)}
+    assert "charts" in _posted(client, "/tick", asked | {"board": board, "charts": charts})
+    return _verdict(client, path)["title"]["data-title"]
 
 
-def _ask(client, outputs, path):
-    judging = "verdict" in outputs
-    inputs = [("look", "data", 1)] if judging else []
-    inputs.append(("picker", "value", path.name))
-    inputs += [] if judging else [("reopen", "data", None)]
+def _verdict(client, path):
+    outputs = {"verdict": "children", "findings": "children", "title": "data-title", "judged": "data", "blamed": "data"}
+    inputs = [("look", "data", 1), ("picker", "value", path.name)]
     body = {
         "output": f"..{'...'.join(f'{name}.{prop}' for name, prop in outputs.items())}..",
         "outputs": [{"id": name, "property": prop} for name, prop in outputs.items()],
         "inputs": [{"id": name, "property": prop, "value": value} for name, prop, value in inputs],
-        "state": [
-            {"id": "judged", "property": "data", "value": None}
-            if judging
-            else {"id": "view", "property": "data", "value": {"page": "overview"}}
-        ],
+        "state": [{"id": "judged", "property": "data", "value": None}],
         "changedPropIds": ["picker.value"],
     }
-    answer = client.post("/_dash-update-component", json=body)
+    return _posted(client, "/_dash-update-component", body)["response"]
+
+
+def _posted(client, address, body):
+    answer = client.post(address, json=body)
     assert answer.status_code == 200, answer.get_data(as_text=True)
-    return json.loads(answer.data)["response"]
+    return json.loads(answer.data)
 
 
 def test_every_view_of_it_works(path, tmp_path, capsys):
@@ -203,7 +202,7 @@ def test_every_view_of_it_works(path, tmp_path, capsys):
         assert out.stat().st_size > 0
     assert said(capsys, "compare", path, path)[0] == 0
     assert path.name in said(capsys, "list", tmp_path)[1]
-    title, _ = page(path)
+    title = page(path)
     assert title and "failed" not in title
     assert said(capsys, "plot", path, "-o", tmp_path / "page.png")[0] == 0
 
@@ -222,7 +221,7 @@ def test_after_a_few_steps_it_is_too_early_to_tell(maker, tmp_path, capsys):
     assert status == 0
     assert "in range" not in out
     assert out.startswith(EARLY)
-    title, _ = page(path)
+    title = page(path)
     assert EARLY in title and "✓" not in title
     assert EARLY in said(capsys, "list", tmp_path)[1]
     reasons = unjudged(path)
@@ -239,7 +238,7 @@ def test_of_a_loss_alone_it_is_said_what_lacks(tmp_path, capsys):
     assert out.startswith(QUIET)
     assert "alpha_same was not recorded" in out
     assert "R3" in out.partition("Not judged:")[2]
-    assert QUIET in page(path)[0]
+    assert QUIET in page(path)
 
 
 def test_a_loss_that_was_never_a_number_is_the_fault(tmp_path, capsys):
@@ -256,7 +255,7 @@ def test_of_an_optimizer_that_never_stepped_nothing_good_is_said(tmp_path, capsy
     out = capsys.readouterr().out
     assert QUIET not in out and "in range" not in out
     assert "optimizer.step() is never called" in out
-    assert "✓" not in page(path)[0]
+    assert "✓" not in page(path)
 
 
 def test_a_resumed_run_is_judged_as_one(tmp_path):
