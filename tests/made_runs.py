@@ -37,6 +37,7 @@ class MadeRun:
 
     steps: int = 60
     family: str = "sgd"
+    optimizer: str = "Any"
     rate: Callable[[int], float] | float = 0.1
     same: Callable[[int], float] | float = -0.2
     after: Callable[[int], float] | float = -0.1
@@ -56,7 +57,7 @@ class MadeRun:
         random = np.random.default_rng(0)
         with contextlib.closing(RunWriter(path)) as writer:
             group = {"lr": _at(self.rate, 0), **self.group}
-            optimizer = {"class": "Any", "family": self.family, "groups": [group]}
+            optimizer = {"class": self.optimizer, "family": self.family, "groups": [group]}
             writer.meta(**{"status": "finished", "optimizer": optimizer, **self.meta})
             for step, kind, data in self.events:
                 writer.event(step, kind, data)

@@ -469,6 +469,10 @@ class TestTooLarge:
         assert "0.0333 instead of 0.1" in found.suggestion
         assert "eight of ten" in found.suggestion
 
+    def test_never_for_steps_that_look_ahead(self, judged):
+        assert "R2" in judged(**LARGE, family="adam", optimizer="AdamW")
+        assert "R2" not in judged(**LARGE, family="adam", optimizer="NAdam")
+
     @pytest.mark.parametrize("family", ["sgd", "other"])
     def test_never_where_good_runs_overshoot(self, judged, family):
         assert "R2" not in judged(**LARGE, family=family)

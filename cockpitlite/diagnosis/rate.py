@@ -72,6 +72,11 @@ def family(readings: Readings) -> Family:
     return cast(Family, name) if name in get_args(Family) else "other"
 
 
+def looks_ahead(readings: Readings) -> bool:
+    """Whether the optimizer takes Adam's steps with Nesterov's momentum, which go further than others."""
+    return _optimizer(readings).get("class") == "NAdam"
+
+
 def momentum(readings: Readings) -> float:
     """Return the momentum (or the first beta) of the first parameter group, 0 without one."""
     betas = _group(readings).get("betas")

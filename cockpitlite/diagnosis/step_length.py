@@ -18,7 +18,7 @@ from cockpitlite.diagnosis.calibration import GOOD_IN_RANGE, RIGHT_IF_LARGE, bey
 from cockpitlite.diagnosis.course import blow_up, fraction_left, start
 from cockpitlite.diagnosis.finding import Finding, Severity
 from cockpitlite.diagnosis.layers import began_at_zero
-from cockpitlite.diagnosis.rate import FAMILY_WORDS, family, momentum, rate
+from cockpitlite.diagnosis.rate import FAMILY_WORDS, family, looks_ahead, momentum, rate
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import FAULT, rule
 from cockpitlite.diagnosis.thresholds import Family
@@ -75,12 +75,12 @@ def too_large(readings: Readings) -> Finding | None:
 
     Over ten measured steps in the first 100. With momentum the slope along the step has reversed at its end on the next
     batch (``alpha_next`` above 0.6), and on its own it is far gone (``alpha_same`` above −0.3). With Adam, whose best
-    steps go half of the way, it has reversed on both (each above 0). Not judged for SGD, RMSprop and others, where good
-    runs show the same, nor once the loss has fallen below 30 % (with Adam 5 %): later ``alpha_next`` rises towards 1 in
-    every run. What was seen early stands until the settings change.
+    steps go half of the way, it has reversed on both (each above 0). Not judged for SGD, RMSprop, NAdam and others,
+    where good runs show the same, nor once the loss has fallen below 30 % (with Adam 5 %): later ``alpha_next`` rises
+    towards 1 in every run. What was seen early stands until the settings change.
     """
     kind = family(readings)
-    if kind not in t.LARGE:
+    if kind not in t.LARGE or looks_ahead(readings):
         return None
     window = readings.derived(early)
     if window is None:
