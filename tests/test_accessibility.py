@@ -18,6 +18,7 @@ def violations(page):
     """What axe finds that is serious or critical: its rule, and where."""
     from axe_playwright_python.sync_playwright import Axe
 
+    page.locator('.dash-dropdown-focus-target[tabindex="0"]').first.wait_for(state="detached")  # page.js sees to it
     found = Axe().run(page).response["violations"]
     return [
         (each["id"], node["html"][:160], node["failureSummary"][:200])

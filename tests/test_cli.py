@@ -217,8 +217,8 @@ def test_dashboard_serves_what_it_is_given(capsys, runs, monkeypatch):
     assert call(capsys, "dashboard")[0] == 0
     (runs.parent / "runs").rename(runs)
     assert [str(path) for path, _ in served] == [str(runs), str(runs / "good.cockpit"), "runs"]
-    assert served[0][1] == {"host": "0.0.0.0", "port": 9, "open_browser": False, "wait": False}
-    assert served[1][1] == {"host": "127.0.0.1", "port": 8050, "open_browser": True, "wait": False}
+    assert served[0][1] == {"host": "0.0.0.0", "port": 9, "open_browser": False, "wait": False, "prefix": "/"}
+    assert served[1][1] == {"host": "127.0.0.1", "port": 8050, "open_browser": True, "wait": False, "prefix": "/"}
 
 
 def test_dashboard_can_wait_for_the_first_run(capsys, tmp_path, monkeypatch):

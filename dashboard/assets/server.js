@@ -48,6 +48,12 @@
     return new Response(null, { status: 204 });
   }
 
+  /* Whether somebody else has answered, such as the login of a network. */
+  function isDamaged(response) {
+    const type = response.headers.get("Content-Type") || "";
+    return response.status === 200 && !type.includes("json");
+  }
+
   const ask = window.fetch;
   window.fetch = function (address) {
     const answer = ask.apply(window, arguments);
@@ -56,8 +62,11 @@
     }
     return answer.then(
       function (response) {
-        if (response.status === 403 || AWAY.includes(response.status)) {
-          return nothing(response.status === 403 ? "refused" : "silent");
+        if (response.status === 403) {
+          return nothing("refused");
+        }
+        if (AWAY.includes(response.status) || isDamaged(response)) {
+          return nothing("silent");
         }
         lastAnswer = Date.now();
         say(null);
