@@ -33,9 +33,13 @@ class Target:
         return f"{self.words} {'?' if self.kept is None else '✓' if self.kept else '✗'}"
 
 
-def _within(spread: Spread, limit: float) -> bool | None:
-    """Whether a measurement is within a limit; None where its quartiles lie on both sides."""
-    return None if spread.low <= limit < spread.high else spread.median <= limit
+def _within(spread: Spread, limit: float, nothing: float) -> bool | None:
+    """Whether a cost is within a limit; None where its quartiles lie on both sides, or its noise does.
+
+    No cost is below ``nothing``: as far as one was measured there, as far it may lie above.
+    """
+    high = max(spread.high, 2 * nothing - spread.low)
+    return None if spread.low <= limit < high else spread.median <= limit
 
 
 def targets_of_price(problem: str, price: Price) -> list[Target]:
@@ -48,9 +52,9 @@ def targets_of_price(problem: str, price: Price) -> list[Target]:
         found.append(Target(f"≤ {limit:g}", price.whole_ratio <= limit))
     if price.panel == "untracked" and price.ratio is not None and price.added is not None:
         if problem == SHORT:
-            found.append(Target(f"≤ {UNTRACKED_SECONDS * 1e6:g} µs", _within(price.added, UNTRACKED_SECONDS)))
+            found.append(Target(f"≤ {UNTRACKED_SECONDS * 1e6:g} µs", _within(price.added, UNTRACKED_SECONDS, 0.0)))
         else:
-            found.append(Target(f"≤ {UNTRACKED_SHARE:.0%}", _within(price.ratio, 1 + UNTRACKED_SHARE)))
+            found.append(Target(f"≤ {UNTRACKED_SHARE:.0%}", _within(price.ratio, 1 + UNTRACKED_SHARE, 1.0)))
     if (
         (price.panel, price.samples, price.every) == ("economy", None, 1)
         and price.first_peak

@@ -32,7 +32,7 @@ def silent(path: Path, meta: Mapping[str, Any]) -> str | None:
     if runs is False:
         return f"{since}: its training (process {meta['pid']}) is gone. It was killed, or it crashed."
     if _is_full(path):
-        return f"{since}: the disk is full. Free some space; until then the training is not recorded."
+        return f"{since}: the disk is full. Free some space, and watch with resume=True to go on in this file."
     if runs:
         return f"{since}, though its training (process {meta['pid']}) is there: it hangs, or it cannot write the file."
     return f"{since}: its training was killed, hangs, or cannot write the file."
