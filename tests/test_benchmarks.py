@@ -242,9 +242,9 @@ class TestPrices:
 
         told = [
             targets_of_price("gpt", untracked(*times))
-            for times in ((0.9, 1.0, 1.1), (1.0, 1.0, 1.005), (1.02, 1.1, 1.2))
+            for times in ((0.9, 1.0, 1.1), (0.9, 0.98, 1.005), (1.0, 1.0, 1.005), (1.02, 1.1, 1.2))
         ]
-        assert [str(target) for (target,) in told] == ["≤ 1% ?", "≤ 1% ✓", "≤ 1% ✗"]
+        assert [str(target) for (target,) in told] == ["≤ 1% ?", "≤ 1% ?", "≤ 1% ✓", "≤ 1% ✗"]
 
     def test_the_budget_is_promised_of_the_steps_from_200_to_1200(self):
         def overhead(first, last):
