@@ -90,6 +90,18 @@ def test_the_address_restores_the_map_and_the_layer(browser, full):
         assert seen.page.evaluate("document.activeElement.id") == "map-rows"
 
 
+def test_keys_that_come_faster_than_pictures_all_count(browser, full):
+    with page_server(full) as server, visit(browser, layers_page(server.url, "&layer=conv1.weight&at=50")) as seen:
+        seen.until(DRAWN)
+        seen.page.evaluate("""(() => {
+            const rows = document.querySelector("#map-rows");
+            const press = (key) => rows.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+            ["ArrowDown", "ArrowDown", "ArrowDown", "ArrowUp", "ArrowRight", "ArrowRight"].forEach(press);
+        })()""")
+        assert seen.page.locator("#map-rows [aria-selected=true]").inner_text() == "conv2.weight"
+        assert "layer=conv2.weight" in seen.page.url and "at=52" in seen.page.url
+
+
 def test_search_filters_rows_while_typing(browser, full):
     with page_server(full) as server, visit(browser, layers_page(server.url)) as seen:
         seen.until(DRAWN)

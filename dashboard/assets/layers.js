@@ -343,7 +343,7 @@
   }
 
   function move(by) {
-    const at = rows.indexOf(drawn ? drawn.chosen.layer : -1);
+    const at = rows.indexOf(map().names.indexOf(state.layer)); // not what is drawn: keys come faster than pictures
     const place = Math.min(Math.max(at < 0 ? 0 : at + by, 0), rows.length - 1);
     if (rows.length) {
       choose(map().names[rows[place]], state.step);
