@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cockpitlite.diagnosis import thresholds as t
+from cockpitlite.diagnosis.blocks import LayerRows
 from cockpitlite.diagnosis.finding import Evidence, Finding
-from cockpitlite.diagnosis.layers import followed_by_norm, matrices, unbroken
+from cockpitlite.diagnosis.layers import followed_by_norm, matrices
 from cockpitlite.diagnosis.rate import decoupled, rate, weight_decay
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import FAULT, rule
@@ -90,8 +92,8 @@ def far_from_equilibrium(readings: Readings) -> Finding | None:
 
 
 def _since(readings: Readings, fast: str, slow: str, rewritten: bool) -> int:
-    steps, layers, ratios = readings.recent_layers("update_ratio", readings.now + 1)
-    quick, other = ratios[:, layers.index(fast)], ratios[:, layers.index(slow)]
-    holds = quick > t.MOVES_TOO_FAR if rewritten else quick > t.IMBALANCE * other
-    holds[-1] = True  # the middle of the last ones decides, not the last one
-    return unbroken(steps, holds)
+    def holds(rows: LayerRows) -> NDArray[np.bool_]:
+        quick, other = rows.of([fast, slow]).T
+        return np.asarray(quick > t.MOVES_TOO_FAR if rewritten else quick > t.IMBALANCE * other)
+
+    return readings.holding_since("update_ratio", (fast, slow, rewritten), holds)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cockpitlite.diagnosis import thresholds as t
+from cockpitlite.diagnosis.blocks import LayerRows
 from cockpitlite.diagnosis.course import rose_early, stuck, suffers
 from cockpitlite.diagnosis.finding import Evidence, Finding
-from cockpitlite.diagnosis.layers import matrices, middle, unbroken
+from cockpitlite.diagnosis.layers import matrices, middle
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import rule
 from cockpitlite.diagnosis.units import surely_dead
@@ -93,7 +95,7 @@ def vanishing_gradients(readings: Readings) -> Finding | None:
             "Use norms, residual connections or ReLU-like activations, and an initialisation made for the activation "
             "(Kaiming for ReLU, Xavier for tanh). A higher learning rate does not help."
         ),
-        since=_since(readings, profile.ratio < t.VANISHING),
+        since=_since(readings, profile.names, profile.ratio < t.VANISHING),
     )
 
 
@@ -127,7 +129,7 @@ def _grows(readings: Readings) -> Finding | None:
         suggestion=(
             "Clip the gradient norm (at 1, say), start with smaller weights, or use norms and residual connections."
         ),
-        since=_since(readings, below=False),
+        since=_since(readings, profile.names, below=False),
     )
 
 
@@ -187,9 +189,12 @@ def _rank_correlation(norms: Values) -> float:
     return float(np.corrcoef(ranks, np.arange(len(norms)))[0, 1])
 
 
-def _since(readings: Readings, below: bool) -> int:
-    profile = _profile(readings, readings.now + 1)
-    return unbroken(profile.steps, profile.ratios < t.VANISHING if below else profile.ratios > t.EXPLODING)
+def _since(readings: Readings, names: list[str], below: bool) -> int:
+    def holds(rows: LayerRows) -> NDArray[np.bool_]:
+        ratios = _ratios(rows.of(names))
+        return np.asarray(ratios < t.VANISHING if below else ratios > t.EXPLODING)
+
+    return readings.holding_since("grad_norm", (tuple(names), below), holds)
 
 
 def _largest_layer(readings: Readings, step: int) -> str:

@@ -37,9 +37,10 @@ from cockpitlite.diagnosis import (
     targets,
     units,
 )
+from cockpitlite.diagnosis.blocks import LATE
 from cockpitlite.diagnosis.finding import Finding
 from cockpitlite.diagnosis.history import History, occasions
-from cockpitlite.diagnosis.readings import LATE, Readings, Unjudged
+from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import Rule
 from cockpitlite.store import Run, load
 

@@ -8,13 +8,14 @@ from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cockpitlite.diagnosis.blocks import BLOCK, LATE, Blocks, LayerRows
 from cockpitlite.store import Event, Run, Steps, Values
 
 T = TypeVar("T")
 Kind = Literal["total", "layers"]
-
-LATE = 600  # steps by which a value may reach the file after values of later steps
+Holds = Callable[[LayerRows], NDArray[np.bool_]]
 
 # Which instrument a reading comes from, where it is not its namesake: the run file gives reasons by instrument.
 _INSTRUMENTS = {
@@ -47,7 +48,6 @@ class _Series:
     since: int
     upto: int
     steps: Steps
-    layers: list[str]
     values: Values
 
 
@@ -62,8 +62,10 @@ class _File:
         if memory.get("resumes") != resumes:  # a resume replaces steps that have been read
             memory.clear()
             memory["resumes"] = resumes
-        self.known: dict[tuple[str, str], _Series] = memory.setdefault("series", {})
-        self.beginnings: dict[tuple[str, str, int], _Series] = memory.setdefault("beginnings", {})
+        self.known: dict[str, _Series] = memory.setdefault("series", {})
+        self.blocks: Blocks = memory.setdefault("blocks", Blocks())
+        self.beginnings: dict[tuple[Kind, str, int], tuple[int, LayerRows]] = memory.setdefault("beginnings", {})
+        self.stretches: dict[Hashable, tuple[int, int]] = memory.setdefault("stretches", {})
         self.shared: dict[Hashable, Any] = memory.setdefault("shared", {})
 
     @cached_property
@@ -82,41 +84,35 @@ class _File:
     def unavailable(self) -> dict[str, str]:
         return self.run.unavailable()
 
-    def read(self, kind: Kind, name: str, since: int) -> _Series:
-        """Return a reading, or its values per layer, from a step on; KeyError where there is none."""
-        known = self.known.get((kind, name))
+    def read(self, name: str, since: int) -> _Series:
+        """Return a reading from a step on; KeyError where there is none."""
+        known = self.known.get(name)
         if known is None or known.since > since:
-            known = self._series(kind, name, since)
+            known = _Series(since, self.last, *self.run.series(name, since))
         elif known.upto < self.last:
-            known = self._grown(kind, name, known)
-        self.known[kind, name] = known
+            known = self._grown(name, known)
+        self.known[name] = known
         return known
 
-    def begin(self, kind: Kind, name: str, count: int) -> _Series:
+    def begin(self, kind: Kind, name: str, count: int) -> LayerRows:
         """Return the first values of a reading; KeyError where there are none."""
-        known = self.beginnings.get((kind, name, count))
-        if known is None or (len(known.steps) < count and known.upto < self.last):
-            known = self._series(kind, name, None, count)
-            self.beginnings[kind, name, count] = known
-        return known
+        upto, rows = self.beginnings.get((kind, name, count), (-1, None))
+        if rows is None or (len(rows.steps) < count and upto < self.last):
+            if kind == "layers":
+                rows = LayerRows(*self.run.layers(name, most=count))
+            else:
+                steps, values = self.run.series(name, most=count)
+                rows = LayerRows(steps, [], values)
+            self.beginnings[kind, name, count] = self.last, rows
+        return rows
 
-    def _grown(self, kind: Kind, name: str, known: _Series) -> _Series:
+    def _grown(self, name: str, known: _Series) -> _Series:
         """Return a reading with what has come since: values may come some steps late."""
         begin = max(known.since, known.upto - LATE)
-        new = self._series(kind, name, begin)
-        if new.layers != known.layers and len(new.steps):
-            return self._series(kind, name, known.since)
+        new_steps, new_values = self.run.series(name, begin)
         kept = int(np.searchsorted(known.steps, begin))
-        steps = np.concatenate([known.steps[:kept], new.steps])
-        values = np.concatenate([known.values[:kept], new.values.reshape(len(new.steps), *known.values.shape[1:])])
-        return _Series(known.since, self.last, steps, known.layers, values)
-
-    def _series(self, kind: Kind, name: str, since: int | None, most: int | None = None) -> _Series:
-        if kind == "layers":
-            steps, layers, values = self.run.layers(name, since, most)
-        else:
-            (steps, values), layers = self.run.series(name, since, most), []
-        return _Series(since or 0, self.last, steps, layers, values)
+        steps = np.concatenate([known.steps[:kept], new_steps])
+        return _Series(known.since, self.last, steps, np.concatenate([known.values[:kept], new_values]))
 
 
 class Readings:
@@ -161,7 +157,7 @@ class Readings:
     def series(self, name: str, since: int = 0) -> tuple[Steps, Values]:
         """Return the steps and values of a reading from ``since`` to now; raises Unjudged where there is none."""
         self.require(name)
-        found = self._file.read("total", name, since)
+        found = self._file.read(name, since)
         part = slice(*np.searchsorted(found.steps, [since, self.now + 1]))
         return found.steps[part], found.values[part]
 
@@ -201,16 +197,41 @@ class Readings:
         """
         for since in self._looking_back(count):
             try:
-                found = self._file.read("layers", name, since)
+                found = self._layer_rows(name, since, self.now + 1)
             except KeyError:
                 _demand(f"{name} by layer", 0, least)
                 return np.empty(0, np.int64), [], np.empty((0, 0))
-            end = int(np.searchsorted(found.steps, self.now + 1))
-            if end >= count:
+            if len(found.steps) >= count:
                 break
-        _demand(f"{name} by layer", end, least)
-        part = slice(max(0, end - count), end)
-        return found.steps[part], found.layers, found.values[part]
+        _demand(f"{name} by layer", len(found.steps), least)
+        return found.steps[-count:], found.layers, found.values[-count:]
+
+    def holding_since(self, name: str, about: Hashable, holds: Holds) -> int:
+        """Return the first step from which on every row of a reading by layer holds; the last row is taken to.
+
+        Looks back block by block. ``about`` says what is asked, so that what has held for long is not read again as
+        the run grows.
+        """
+        known_since, known_until = self._file.stretches.get((name, about), (0, -1))
+        since: int | None = None
+        stop, sure = self.now + 1, True
+        while stop > 0:
+            start = (stop - 1) // BLOCK * BLOCK
+            rows = self._layer_rows(name, start, stop)
+            fits = holds(rows)
+            if since is None and len(fits):
+                sure, fits[-1] = bool(fits[-1]), True
+            begin = int(np.flatnonzero(~fits)[-1]) + 1 if not fits.all() else 0
+            since = int(rows.steps[begin]) if begin < len(fits) else since
+            if begin:
+                break
+            if since is not None and known_since <= start <= known_until - LATE:
+                since = known_since
+                break
+            stop = start
+        if since is not None and sure:
+            self._file.stretches[name, about] = since, self.now
+        return self.now if since is None else since
 
     def derived(self, of: Callable[[Readings], T]) -> T:
         """Return ``of(self)``, computed once however many rules ask for it."""
@@ -229,6 +250,9 @@ class Readings:
         if key not in self._file.shared:
             self._file.shared[key] = make()
         return self._file.shared[key]
+
+    def _layer_rows(self, name: str, since: int, stop: int) -> LayerRows:
+        return self._file.blocks.rows(self._file.run, self._file.last, name, since, stop)
 
     def _looking_back(self, count: int) -> list[int]:
         """Return steps to look back to, further and further, the last being the first step."""

@@ -233,9 +233,7 @@ def _still_since(readings: Readings, still: list[str]) -> int:
     _, layers, distances = readings.recent_layers("distance", 1)
     if len(distances) and all(distances[-1][layers.index(name)] == 0 for name in still if name in layers):
         return int(readings.series("update_size")[0][0])  # still where they began
-    steps, layers, sizes = readings.recent_layers("update_size", readings.now + 1)
-    moved = np.flatnonzero(np.any(sizes[:, [layers.index(name) for name in still]] != 0, axis=1))
-    return int(steps[moved[-1] + 1]) if len(moved) else int(steps[0])
+    return readings.holding_since("update_size", tuple(still), lambda rows: np.all(rows.of(still) == 0, axis=1))
 
 
 def _columns(rows: tuple[object, list[str], Values]) -> tuple[list[str], list[Values]]:

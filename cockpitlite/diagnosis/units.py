@@ -7,7 +7,7 @@ import numpy as np
 from cockpitlite.diagnosis import thresholds as t
 from cockpitlite.diagnosis.course import Peak, peak, suffers
 from cockpitlite.diagnosis.finding import Evidence, Finding
-from cockpitlite.diagnosis.layers import has_layers_after, matrices, over_rows, unbroken
+from cockpitlite.diagnosis.layers import has_layers_after, matrices, over_rows
 from cockpitlite.diagnosis.rate import rate
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import rule
@@ -176,8 +176,7 @@ def _small_batches(readings: Readings) -> bool:
 
 
 def _since(readings: Readings, reading: str, layer: str, limit: float) -> int:
-    steps, layers, values = readings.recent_layers(reading, readings.now + 1)
-    return unbroken(steps, ~(values[:, layers.index(layer)] <= limit))
+    return readings.holding_since(reading, (layer, limit), lambda rows: ~(rows.of([layer])[:, 0] <= limit))
 
 
 def _others(names: list[str], noun: str) -> str:

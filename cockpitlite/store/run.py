@@ -127,17 +127,19 @@ class Run:
                     found[slot.name] = row[0], float(np.frombuffer(row[1], "<f8")[slot.offset])
         return {names[key]: last for key, last in found.items() if key in names}
 
-    def layers(self, name: str, since: int | None = None, most: int | None = None) -> tuple[Steps, list[str], Values]:
+    def layers(
+        self, name: str, since: int | None = None, most: int | None = None, stop: int = LAST
+    ) -> tuple[Steps, list[str], Values]:
         """Return the steps ``[T]``, the layer names ``[L]`` and the values ``[T, L]`` of a reading.
 
-        ``since`` leaves out the steps before it, ``most`` all but the first so many. A layer that a step has no value
-        for is NaN there. Raises KeyError for a name without values per layer.
+        ``since`` leaves out the steps before it, ``stop`` itself and those after it, ``most`` all but the first so
+        many. A layer that a step has no value for is NaN there. Raises KeyError for a name without values per layer.
         """
         start = -1 if since is None else since
         with self._open() as db:
             key = self._key(db, name)
-            parts = self._alone(db, key, start, most)
-            framed = self._framed(db, key, start, most)
+            parts = self._alone(db, key, start, most, stop)
+            framed = self._framed(db, key, start, most, stop)
             parts += [(layout, steps, values[:, 1:]) for layout, steps, values in framed if layout is not None]
             layouts = _layouts(db)
         if not parts and since is None:
@@ -171,7 +173,7 @@ class Run:
         with self._open() as db:
             key = self._key(db, name)
             start, stop = window or (0, (last_step(db) or 0) + 1)
-            parts = [part for part in self._alone(db, key, start, None) if part[1][0] < stop]
+            parts = self._alone(db, key, start, stop=stop)
             for slot in self._slots(db):
                 if slot.name == key and (layers := slot.layers) is not None:
                     with self._undamaged():
@@ -193,8 +195,7 @@ class Run:
             layouts = _layouts(db)
             found = [
                 LayerStretches.of(layouts[layout], Rows(steps, values))
-                for layout, steps, values in self._alone(db, key, start, None)
-                if steps[0] < end
+                for layout, steps, values in self._alone(db, key, start, stop=end)
             ]
             for slot in self._slots(db):
                 if slot.name == key and (layers := slot.layers) is not None:
@@ -235,12 +236,12 @@ class Run:
         except (ValueError, TypeError) as error:
             raise RunFileError(f"the run file {self.path} has a damaged frame: {error}") from error
 
-    def _alone(self, db: sqlite3.Connection, key: int, start: int, most: int | None) -> list[_Part]:
+    def _alone(
+        self, db: sqlite3.Connection, key: int, start: int, most: int | None = None, stop: int = LAST
+    ) -> list[_Part]:
         """Return the values per layer that have rows of their own."""
-        rows = db.execute(
-            'SELECT step, layout, "values" FROM layers WHERE name = ? AND step >= ? ORDER BY step LIMIT ?',
-            (key, start, limit(most)),
-        )
+        query = 'SELECT step, layout, "values" FROM layers WHERE name = ? AND step >= ? AND step < ? ORDER BY step'
+        rows = db.execute(f"{query} LIMIT ?", (key, start, stop, limit(most)))
         return [
             (layout, np.array([step], dtype=np.int64), np.frombuffer(blob, dtype="<f8")[None])
             for step, layout, blob in rows
@@ -253,8 +254,8 @@ class Run:
         layouts = _layouts(db)
         return [
             Rows(steps, values[:, [layouts[layout].index(layer)]])
-            for layout, steps, values in self._alone(db, key, start, most)
-            if steps[0] < stop and layer in layouts[layout]
+            for layout, steps, values in self._alone(db, key, start, most, stop)
+            if layer in layouts[layout]
         ]
 
     def _places(self, db: sqlite3.Connection, key: int, layer: str | None) -> list[tuple[int, int]]:
@@ -270,17 +271,17 @@ class Run:
         ]
 
     def _framed(
-        self, db: sqlite3.Connection, key: int, start: int, most: int | None = None
+        self, db: sqlite3.Connection, key: int, start: int, most: int | None = None, stop: int = LAST
     ) -> list[tuple[int | None, Steps, Values]]:
         """Return a reading's numbers in each layout of frames, ``[T, width]``.
 
-        With them come the id of its layers (None for a reading without) and the steps from ``start`` on, at least one
-        and at ``most`` the first so many of each layout.
+        With them come the id of its layers (None for a reading without) and the steps from ``start`` to before
+        ``stop``, at least one and at ``most`` the first so many of each layout.
         """
         found: list[tuple[int | None, Steps, Values]] = []
         with self._undamaged():
             for slot in (slot for slot in self._slots(db) if slot.name == key):
-                steps, numbers = rows_of(db, slot.frame, start, offset=slot.offset, width=slot.width, most=most)
+                steps, numbers = rows_of(db, slot.frame, start, stop, slot.offset, slot.width, most)
                 if len(steps):
                     found.append((slot.layers, steps, numbers))
         return found
