@@ -175,6 +175,20 @@ class TestMemory:
         assert all(watched > plain > 0 for watched, plain in pairs)
 
 
+class TestPromises:
+    """What can be promised without a clock is held here, so that it cannot be lost unseen."""
+
+    def test_scalars_take_at_most_600_bytes_a_step(self):
+        bench = Bench(PROBLEMS["mlp"], CPU, QUICK)
+        assert bench.bytes_a_step(Setting("scalars of economy")) <= 600
+
+    def test_economy_holds_at_most_half_as_much_again_as_plain_training(self):
+        bench = Bench(PROBLEMS["3c3d"], CPU, QUICK)
+        (plain_first, plain), (first, later) = bench.peaks(None), bench.peaks(Setting("economy"))
+        assert later <= 1.5 * plain
+        assert first <= 1.5 * plain_first
+
+
 class TestPrices:
     def test_every_row_is_there(self, prices):
         ours = [(p.panel, p.samples, p.every) for p in prices if p.program == "cockpitlite"]
