@@ -116,8 +116,8 @@ def _from_road(backward: Backward, given: Tensor, node: Tensor | None, samples: 
         if node is not None:
             return _checked(loss, node, samples)
         raise Unseen(
-            "the loss was computed by functions that could not be followed; pass loss_fn=, or give the losses of the "
-            "samples to optimizer.cockpit.observe()"
+            "the loss was computed by functions that could not be followed, such as one compiled by itself; pass "
+            "loss_fn=, or give the losses of the samples to optimizer.cockpit.observe()"
         )
     reductions, tail = _split(backward, road)
     terms = [Term(op.results[0], _parts(op, trace, samples)) for op in reductions]

@@ -23,7 +23,7 @@ from cockpitlite.hooks import (
     Owner,
     attach_to_steps,
     changes_gradients,
-    is_compiled_in_place,
+    is_compiled,
     versions_of,
 )
 from cockpitlite.instrument import Instrument, Provided, named_readings
@@ -677,11 +677,6 @@ def _unaccounted(names: list[str], failed: list[int]) -> str:
         f"the gradient of {some} is not the sum of what flows through the recorded calls of its module; "
         "it is used in another way too"
     )
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """Whether a module is the wrapper of torch.compile, or was compiled in place."""
-    return hasattr(module, "_orig_mod") or is_compiled_in_place(module)
 
 
 def owner_list(model: nn.Module, parameters: Sequence[nn.Parameter]) -> list[Owner]:

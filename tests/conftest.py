@@ -27,6 +27,15 @@ def seeded():
         torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def uncompiled():
+    """What a test compiles is forgotten: a watch looks twice where anything in its process was compiled."""
+    yield
+    compiler = sys.modules.get("torch._dynamo")
+    if compiler is not None and compiler.eval_frame.cached_backends:
+        compiler.reset()
+
+
 @pytest.fixture(scope="session")
 def browser():
     from visiting import CHROMIUM, missing

@@ -657,3 +657,47 @@ def test_a_gradient_penalty_names_itself(watch):
     for name in ("alpha_same", "step_curvature", "hess_trace", "hess_max_ev"):
         assert "gradient penalty" in run.unavailable()[name], name
     assert np.isfinite(run.series("grad_norm")[1]).all()
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, of what it compiles
+class TestCompiledLosses:
+    """The code that a compiler made is at stake here, so its slow part, that makes machine code of it, is left out."""
+
+    @pytest.fixture(params=[False, True], ids=["graph may break", "fullgraph"])
+    def loss(self, request):
+        return torch.compile(functional.cross_entropy, backend="aot_eager", fullgraph=request.param)
+
+    def test_they_stay_compiled_and_training_ends_with_the_same_bits(self, watch, loss):
+        ends = []
+        for watched in (True, False):
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4))
+            optimizer = SGD(model.parameters(), lr=0.1)
+            given = []
+
+            def heard(prediction, target, given=given):
+                given.append(type(prediction))
+                found = loss(prediction, target)
+                assert "CompiledFunction" in found.grad_fn.name()
+                return found
+
+            train(model, watch(optimizer, model) if watched else optimizer, heard)
+            assert set(given) == {Tensor}
+            ends.append([parameter.detach().clone() for parameter in model.parameters()])
+        assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+    def test_what_can_be_read_is_read_and_the_rest_has_a_reason(self, watch, run_path, loss):
+        model = nn.Linear(5, 4)
+        optimizer = watch(SGD(model.parameters(), lr=0.1), model)
+        train(model, optimizer, loss)
+        optimizer.cockpit.close()
+        run = cockpitlite.load(run_path)
+        assert len(run.series("norm_test")[0]) == len(run.series("alpha")[0]) + 1 == 8
+        assert "compiled by itself" in run.unavailable()["loss_std"]
+
+    def test_another_compiled_function_costs_one_step_of_those_readings(self, watch, run_path, loss):
+        model = nn.Linear(5, 4)
+        optimizer = watch(SGD(model.parameters(), lr=0.1), model)
+        train(model, optimizer, lambda prediction, target: (prediction - target[:, None]).pow(2).mean())
+        optimizer.cockpit.close()
+        assert cockpitlite.load(run_path).series("loss_std")[0].tolist() == [*range(1, 8)]

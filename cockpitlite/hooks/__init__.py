@@ -1,7 +1,8 @@
 """The only room that registers torch hooks: it turns what passes through a training step into records."""
 
 from cockpitlite.hooks.calls import CallRecorder, Owner, Shapes
-from cockpitlite.hooks.capture import WAITING, Capture, changes_gradients, is_compiled_in_place, versions_of
+from cockpitlite.hooks.capture import WAITING, Capture, changes_gradients, versions_of
+from cockpitlite.hooks.compiled import is_compiled
 from cockpitlite.hooks.guard import Meter
 from cockpitlite.hooks.silence import hooks_bypassed, recorded_shapes
 from cockpitlite.hooks.steps import attach_to_steps
@@ -16,7 +17,7 @@ __all__ = [
     "attach_to_steps",
     "changes_gradients",
     "hooks_bypassed",
-    "is_compiled_in_place",
+    "is_compiled",
     "recorded_shapes",
     "versions_of",
 ]

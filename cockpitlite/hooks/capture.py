@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cockpitlite.hooks.calls import CallRecorder, Caught, Owner, Probe, copied_buffers, detached, magnitude, modes_of
+from cockpitlite.hooks.compiled import CompiledLoss, is_compiled_in_place
 from cockpitlite.hooks.guard import Hook, Meter, guarded
 from cockpitlite.hooks.steps import stepping
 from cockpitlite.listening import listen, scale_of, unlisten
@@ -60,6 +61,7 @@ class Capture:
         self.on_waiting: Callable[[], None] = lambda: None
         self._old: list[tuple[int, int] | None] = []
         self._thread: int | None = None
+        self._compiled = CompiledLoss(root)
         self.trace = Trace()
         self.forwards: list[Forward] = []
         self.backwards: list[Backward] = []
@@ -206,8 +208,11 @@ class Capture:
                 self.calls.detach()
         if output is None or self.forwards[-1].outputs:
             return None
-        followed, forward = self.trace.follow(output), self.forwards[-1]
+        followed, forward = output, self.forwards[-1]
+        if not self._compiled.is_possible():
+            followed = self.trace.follow(output)
         forward.outputs = list(tensors_in(followed))
+        self._compiled.left(forward.outputs)
         for tensor in forward.outputs:
             if tensor.requires_grad:
                 forward.handles.append(tensor.register_hook(functools.partial(self._reached, forward)))
@@ -248,6 +253,7 @@ class Capture:
         if not self.wish:
             return
         givens = _scalars(given)
+        self._compiled.look(givens)
         self._nodes = [read_graph(one) if self.wish.calls else None for one in givens]
         followed = self.wish.calls or self.wish.forwards
         self._decisions = read_decisions(givens[0]) if followed and givens else None
@@ -391,11 +397,6 @@ def versions_of(parameters: Sequence[nn.Parameter]) -> list[int]:
 
 class _Removable(Protocol):
     def remove(self) -> None: ...
-
-
-def is_compiled_in_place(module: nn.Module) -> bool:
-    """Whether ``module.compile()`` was called: hooks on it would be compiled in."""
-    return getattr(module, "_compiled_call_impl", None) is not None
 
 
 class _AroundCompiled:
