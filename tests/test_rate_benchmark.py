@@ -72,6 +72,8 @@ class TestGrid:
         assert len(list(run.trials(run.arguments(["--quick"])))) == 3 * 3 * RATES
         few = run.arguments(["--problems", "cnn", "--optimizers", "adam", "nesterov", "--seeds", "2"])
         assert len(list(run.trials(few))) == 2 * (2 + 1) * RATES  # plain with both, weight decay with Adam
+        later = list(run.trials(run.arguments(["--first-seed", "1", "--seeds", "2"])))
+        assert {trial.seed for trial in later} == {1, 2} and len(later) * 3 == len(wanted) * 2
 
     @pytest.mark.parametrize("name", PROBLEMS)
     def test_every_problem_learns_from_a_batch(self, name):

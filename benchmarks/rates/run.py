@@ -58,7 +58,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help=", ".join(CONDITIONS),
     )
-    add("--seeds", type=int, default=3, metavar="N", help="by default 3")
+    add("--seeds", type=int, default=3, metavar="N", help="how many, by default 3")
+    add("--first-seed", type=int, default=0, metavar="N", help="by default 0, which some rules were chosen on")
     add("--quick", action="store_true", help="one seed, three problems, three optimizers, plain training")
     add("--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes, by default one for each core")
     add("--results", type=Path, default=Path("build/rates.jsonl"), metavar="FILE", help="what is known (%(default)s)")
@@ -74,7 +75,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def trials(options: argparse.Namespace) -> Iterator[Trial]:
     """Yield what is to be run, seed by seed."""
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in options.conditions:
             condition = CONDITIONS[name]
             for method in (one for one in options.optimizers if name == PLAIN.name or one in condition.methods):
