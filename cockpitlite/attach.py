@@ -202,8 +202,9 @@ class Cockpit:
         return self._run
 
     def log(self, **values: float | Tensor) -> None:
-        """Record named numbers under the last step taken, such as ``log(valid_accuracy=0.93)``.
+        """Record named numbers under the last step taken, such as ``log(valid_accuracy=0.93, valid_loss=0.21)``.
 
+        The diagnosis looks at a loss on held-out samples (``valid_loss``, ``test_loss``, ...) for overfitting.
         What has the name of a measured reading is recorded as ``logged_<name>``, with a warning. Raises TypeError for a
         value that is not one number. After :meth:`close` it warns and records nothing.
         """

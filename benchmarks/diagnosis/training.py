@@ -34,6 +34,7 @@ class Training:
         self.rate, self.batch, self.steps = program.rate, program.batch, program.steps
         self.loss: Callable[[Tensor, Tensor], Tensor] = program.loss
         self.make_schedule: Callable[[torch.optim.Optimizer], Any] | None = None
+        self.valid_loss: dict[str, Tensor] = {}  # by its name, when it is known
         self.limit: float | None = None  # what is still good, where it is not what the program's own runs reach
         self._optimizer: torch.optim.Optimizer | None = None
 
@@ -93,10 +94,10 @@ class Training:
         self.optimizer.step()
 
     def validate(self, watched: bool) -> None:
-        """Log the score on the held-out samples, in eval mode, and go back to training."""
+        """Log score and loss on the held-out samples, in eval mode, and go back to training."""
         score = self.score()
         if watched:
-            self.optimizer.cockpit.log(valid_score=score)  # type: ignore[attr-defined]
+            self.optimizer.cockpit.log(valid_score=score, **self.valid_loss)  # type: ignore[attr-defined]
         self.model.train()
 
     def score(self) -> float:
@@ -104,4 +105,5 @@ class Training:
         self.model.eval()
         with torch.no_grad():
             outputs = self.model(self.valid_inputs)
+            self.valid_loss = {"valid_loss": self.program.loss(outputs, self.valid_targets)}
         return self.program.score(outputs, self.valid_targets) if outputs.isfinite().all() else float("inf")

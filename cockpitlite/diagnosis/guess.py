@@ -21,7 +21,7 @@ _BATCHES = 10  # whose labels are looked at
 
 
 @rule("F2b", needs=("loss",), silenced_by=(FAULT, "R1", "R1b", "R2", "R3"))
-def no_better_than_guessing(readings: Readings) -> Finding | None:
+def no_better_thanguessing(readings: Readings) -> Finding | None:
     """After a hundred steps the loss is still that of a model that knows how frequent the labels are, and nothing else.
 
     That costs the entropy of the labels, or, by the squared error, the variance of the targets. From 97 % of it on the
@@ -35,7 +35,7 @@ def no_better_than_guessing(readings: Readings) -> Finding | None:
         raise Unjudged(f"it is asked after {t.STUCK_STEPS} steps")
     if readings.derived(rate).rising or trained_before(readings):
         raise Unjudged("the learning rate still rises, or the model was trained before")
-    guess, evidence, what = _guessing(readings)
+    guess, evidence, what = guessing(readings)
     if not 0 < guess < math.inf or readings.derived(blow_up) != "none" or begin.loss > t.OTHER_TERMS * guess:
         return None
     now, best = level(readings, _LOOK), _best(readings)
@@ -71,7 +71,7 @@ _ENTROPY = "the entropy of the labels"
 _VARIANCE = "the variance of the targets"
 
 
-def _guessing(readings: Readings) -> tuple[float, Evidence, str]:
+def guessing(readings: Readings) -> tuple[float, Evidence, str]:
     """Return what guessing costs, by which reading, in words; raises Unjudged where the loss is none of both kinds."""
     events = readings.events("loss_functions")
     asked = events[-1].data if events else {}

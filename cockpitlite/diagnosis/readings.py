@@ -142,6 +142,11 @@ class Readings:
         last = self.now + 1 if coming else self.now
         return [event for event in self._file.events if event.kind == kind and event.step <= last]
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all readings of the run."""
+        return self._file.names
+
     def has(self, name: str) -> bool:
         """Whether the run has a reading of this name."""
         return name in self._file.names

@@ -62,7 +62,7 @@ def targets_not_normalised(training: Training, level: float) -> None:
     training.targets, training.valid_targets = training.targets * level, training.valid_targets * level
 
 
-@fault("F2b", "F2", programs=ALL, levels=(0.5, 1))
+@fault("F2b", "F2", "F25", programs=ALL, levels=(0.5, 1))
 def labels_shuffled(training: Training, level: float) -> None:
     """A share of the targets belongs to other samples."""
     mixed = torch.randperm(len(training.targets))[: int(level * len(training.targets))]
@@ -72,7 +72,7 @@ def labels_shuffled(training: Training, level: float) -> None:
         training.targets[mixed] = training.targets[mixed][:, torch.randperm(training.targets.shape[1])]
 
 
-@fault("F2b", "F2", programs=ALL)
+@fault("F2b", "F2", "F25", programs=ALL)
 def labels_of_the_sample_before(training: Training, level: float) -> None:
     """Inputs and targets are out of step by one sample."""
     training.targets = training.targets.roll(1, dims=0)
@@ -113,7 +113,7 @@ def one_class_nearly_alone(training: Training, level: float) -> None:
         training.inputs[blank], training.targets[blank] = 1, 1
 
 
-@fault(programs=("mlp", "cnn", "regression", "lstm"), levels=(48,))
+@fault("F25", programs=("mlp", "cnn", "regression", "lstm"), levels=(48,))
 def far_too_few_samples(training: Training, level: float) -> None:
     """There are so few samples that the model learns them by heart."""
     few = torch.randperm(len(training.inputs))[: int(level)]

@@ -1,0 +1,161 @@
+"""The rule about samples held out, where the script logs their loss: what is learnt does not carry over to them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from cockpitlite.diagnosis import thresholds as t
+from cockpitlite.diagnosis.course import level, start
+from cockpitlite.diagnosis.finding import Evidence, Finding
+from cockpitlite.diagnosis.guess import guessing
+from cockpitlite.diagnosis.readings import Readings, Unjudged
+from cockpitlite.diagnosis.rule import FAULT, rule
+from cockpitlite.diagnosis.words import number
+from cockpitlite.store import Steps, Values
+
+_LOSSES = {"loss", "nll", "mse"}
+_HELD_OUT = {"val", "valid", "validation", "eval", "evaluation", "test", "dev", "heldout", "held"}
+_LOOKS = 3  # logged losses, from which on they are judged
+_LAST = 2  # of them that have to agree
+_AROUND = 20  # losses of batches whose median is the loss at a step
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A loss on held-out samples as it was logged, where it was lowest; that of the batches now; that of guessing."""
+
+    name: str
+    steps: Steps
+    losses: Values
+    best: int
+    begin: float
+    now: float
+    guess: float
+
+    @property
+    def least(self) -> float:
+        """The lowest one."""
+        return float(self.losses[self.best])
+
+    @property
+    def last(self) -> Values:
+        """The last ones."""
+        return self.losses[-_LAST:]
+
+
+@rule("F25", needs=("loss",), silenced_by=(FAULT, "R1", "R1b"))
+def does_not_carry_over(readings: Readings) -> Finding | None:
+    """What is learnt of the batches does not carry over to samples held out: overfitting, or labels that are mixed up.
+
+    It is looked for where the script logs a held-out loss, as by `optimizer.cockpit.log(valid_loss=...)`: a name with
+    *loss*, *nll* or *mse* and one of *val*, *valid*, *validation*, *eval*, *test*, *dev* and *held out* in it, three
+    times or more. It rises while that of the batches falls on: a note where each of the last two is more than 1.1 times
+    the lowest, a warning from 1.5 times on. Or it stays, above a tenth of what guessing costs, twenty times as high as
+    that of the batches: a note, samples are learnt by heart. Or it was never better than guessing though the batches'
+    is a tenth lower: a warning, since labels may not belong to their inputs.
+    """
+    seen = _look(readings)
+    if seen.least > t.NO_SIGNAL_LOSS * seen.guess and seen.losses[0] < t.OTHER_SCALE * seen.guess:
+        return _nothing(seen) if seen.now < t.FALLS_ON * seen.least else None
+    rising = len(seen.losses) - 1 - seen.best >= _LAST and float(seen.last.min()) > t.HELD_OUT_RISES * seen.least
+    if rising and seen.now < t.FALLS_ON * _loss_at(readings, int(seen.steps[seen.best])):
+        return _rising(seen)
+    by_heart = seen.now < t.BY_HEART * seen.least and seen.least > t.HELD_OUT_LEFT * seen.guess
+    return _by_heart(seen) if by_heart else None
+
+
+def _nothing(seen: _Seen) -> Finding:
+    return Finding(
+        code="F25",
+        severity="warning",
+        confidence=0.8,
+        title="Nothing of what is learnt carries over to held-out samples",
+        explanation=(
+            f"{seen.name} was never below {number(seen.least)}, and guessing costs {number(seen.guess)}, while the "
+            f"loss of the batches has fallen to {number(seen.now)}: samples are learnt by heart."
+        ),
+        evidence=(Evidence.of(seen.name, seen.steps, seen.losses),),
+        suggestion=(
+            "Check that each label belongs to its input in both sets (shuffled apart, shifted by one, sorted on one "
+            "side only), and that both sets are prepared alike. Very few samples look like this as well."
+        ),
+        since=int(seen.steps[0]),
+    )
+
+
+def _rising(seen: _Seen) -> Finding:
+    far, at = float(seen.last.min()) > t.HELD_OUT_RISES_FAR * seen.least, int(seen.steps[seen.best])
+    return Finding(
+        code="F25",
+        severity="warning" if far else "info",
+        confidence=0.8 if far else 0.6,
+        title="The loss on held-out samples rises: overfitting",
+        explanation=(
+            f"{seen.name} was lowest at step {at:,}, {number(seen.least)}, and is {number(float(seen.losses[-1]))} "
+            f"now, while the loss of the batches has gone on falling, to {number(seen.now)}."
+        ),
+        evidence=(Evidence.of(seen.name, seen.steps, seen.losses),),
+        suggestion=f"Take the weights of about step {at:,}. {_REGULARISE}",
+        since=int(seen.steps[seen.best + 1]),
+    )
+
+
+def _by_heart(seen: _Seen) -> Finding:
+    return Finding(
+        code="F25",
+        severity="info",
+        confidence=0.6,
+        title="The batches are learnt by heart, and held-out samples gain little from it",
+        explanation=(
+            f"{seen.name} is {number(float(seen.losses[-1]))} and was never below {number(seen.least)}; the loss of "
+            f"the batches is {number(seen.now)}, less than a twentieth of that."
+        ),
+        evidence=(Evidence.of(seen.name, seen.steps, seen.losses),),
+        suggestion=f"More steps will hardly help. {_REGULARISE}",
+        since=int(seen.steps[seen.best]),
+    )
+
+
+_REGULARISE = "More samples or augmentation, dropout or weight decay, or a smaller model let it fall further."
+
+
+def is_held_out_loss(name: str) -> bool:
+    """Whether a logged number is called like a loss on held-out samples."""
+    words = set(re.split(r"[^a-z]+", name.lower()))
+    return bool(words & _LOSSES and words & _HELD_OUT)
+
+
+def _look(readings: Readings) -> _Seen:
+    """Return the held-out loss that was logged most often; raises Unjudged where there is too little of it."""
+    names = sorted(filter(is_held_out_loss, readings.names))
+    if not names:
+        raise Unjudged("no loss on held-out samples was logged; optimizer.cockpit.log(valid_loss=...) does")
+    known = {name: readings.series(name) for name in names}
+    name, (steps, losses) = max(known.items(), key=lambda item: len(item[1][0]))
+    steps, losses = steps[np.isfinite(losses)], losses[np.isfinite(losses)]
+    if len(losses) < _LOOKS:
+        raise Unjudged(
+            f"{name} was logged {len(losses)} {'time' if len(losses) == 1 else 'times'}; {_LOOKS} are needed"
+        )
+    begin = readings.derived(start).loss
+    if min(begin, float(losses.min())) <= 0:
+        raise Unjudged("a loss is not above 0, so there is no scale to compare with")
+    return _Seen(name, steps, losses, int(np.argmin(losses)), begin, level(readings, _AROUND), _guess(readings, begin))
+
+
+def _guess(readings: Readings, first: float) -> float:
+    """Return what guessing costs; where it is not known, the first loss."""
+    try:
+        return guessing(readings)[0]
+    except Unjudged:
+        return first
+
+
+def _loss_at(readings: Readings, step: int) -> float:
+    """Return the loss of the batches around a step."""
+    steps, losses = readings.series("loss")
+    at = int(np.searchsorted(steps, step))
+    return float(np.nanmedian(losses[max(0, at - _AROUND // 2) : at + _AROUND // 2]))
