@@ -10,6 +10,7 @@ from sheet import Sheet
 
 from .judging import LEAST, QUANTILE, REFERENCES, Judged, Limits, Tally, instead
 from .programs import PROGRAMS
+from .training import VALIDATE
 from .trial import KINDS
 from .untold import WOULD_TELL
 
@@ -33,8 +34,9 @@ invariant of training; a healthy run counts if it is not worse.
 - *False alarms* are healthy runs with a warning or an error; *live* are those that had one at any moment.
 - Thresholds are tuned on {{tuning}}.
 - **Held out** are {{held}}: no threshold was fitted to them. The faults are the same in both halves, though, and which
-  of them have a rule was decided on what an earlier run had missed in either: F2b, F8f, F8g, F20, F20b, F22, F23 and
-  F24 came last. They rest on settings, shapes, the names of functions and what guessing costs.
+  of them have a rule was decided on what an earlier run had missed in either: F2b, F8f, F8g, F20, F20b, F22, F23,
+  F24 and F25 came last. They rest on settings, shapes, the names of functions, what guessing costs and the loss on
+  held-out samples, which the trainings log every {VALIDATE} steps as `valid_loss`.
 """
 
 

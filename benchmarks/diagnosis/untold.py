@@ -2,13 +2,13 @@
 
 WOULD_TELL: dict[str, str] = {
     "far-too-few-samples": (
-        "The loss falls as it should; only held-out samples show the fault. The loss on them, marked as such in the "
-        "run file, would tell: it rises while that of the batches falls."
+        "The model is too small to learn the few samples by heart, so that neither loss tells; runs with more samples "
+        "would."
     ),
     "labels-shuffled": (
         "Few samples are learnt by heart whatever their labels are, so the loss falls below that of guessing, and with "
-        "several outputs the variance over all of them is more than guessing each one's mean costs. The loss on "
-        "held-out samples would tell, and the variance of each output's targets."
+        "several outputs the variance over all of them is more than guessing each one's mean costs. The variance "
+        "of each output's targets would tell; the loss on held-out samples does in longer trainings."
     ),
     "rate-too-large": (
         "The loss of the batches falls fast and far, and what is lost shows on held-out samples; a factor of 2 to 3 is "
