@@ -185,7 +185,7 @@ class TestReport:
     def test_it_says_what_would_tell_of_a_fault_that_was_missed(self):
         missed = judged("far-too-few-samples", score=0.2, said=[("R4", "info")])
         page = report.page([missed], {"mlp": 0.05}, "the command", "A part of it.")
-        assert "| far-too-few-samples | 100.0% (1) | The loss falls as it should" in page
+        assert "| far-too-few-samples | 100.0% (1) | The model is too small" in page
         found = judged("sign-of-loss-wrong", said=[("F1", "error")])
         assert "sign-of-loss-wrong" not in report.page([found], {"mlp": 0.05}, "", "").partition("Why, and")[2]
 
