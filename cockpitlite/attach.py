@@ -25,7 +25,7 @@ from cockpitlite.describe import describe_run, script_name
 from cockpitlite.diagnosis import Finding, diagnose
 from cockpitlite.instrument import Instrument
 from cockpitlite.instruments import choose
-from cockpitlite.panel import Panel
+from cockpitlite.panel import Panel, joined
 from cockpitlite.recorder import Recorder
 from cockpitlite.schedule import Budget, Every, Schedule, on_diagnosis_schedule
 from cockpitlite.store import SUFFIX, Run, RunFileError, RunWriter, load
@@ -184,9 +184,8 @@ class Cockpit:
         names = [instrument.name for instrument in instruments]
         recorder.meta(**described, panel=names, schedule=str(schedule), samples=watched.samples)
         panels = [instrument.placed_panel(described["optimizer"]["family"]) for instrument in instruments]
-        for panel in panels:
-            if panel is not None:
-                recorder.panel(panel)
+        for panel in joined(panel for panel in panels if panel is not None):
+            recorder.panel(panel)
         recorder.event(first, "resume", {"from": first}) if resumed else recorder.event(0, "start", {})
         if watched.model is None:
             for instrument in instruments:

@@ -27,7 +27,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from cockpitlite import heat
+from cockpitlite import heat, noise
 from cockpitlite.compare import Glance, glance, newest, number, plain_text
 from cockpitlite.diagnosis.advice import READING, Advice, advice
 from cockpitlite.diagnosis.words import percent
@@ -82,6 +82,7 @@ HUGE = (
     1e300  # larger values are drawn here, and smaller ones than its inverse there: an axis has to end before floats do
 )
 HEATS = ("histogram", "joint")  # kinds of panels that are drawn as heat maps
+GAUGES = ("parabola", "tests")  # kinds of panels that have a gauge beside their curve
 JOINT_BINS = 64  # along each axis of a joint histogram; neighbouring bins of finer ones are added
 BOWL = 1.6  # the gauge shows step lengths from -BOWL to BOWL and counts those beyond
 
@@ -333,10 +334,10 @@ def _block(group: Group, left: float, top: float, width: float, columns: int) ->
 
 
 def _arrange(panels: Sequence[Panel], columns: int) -> list[_Place]:
-    """Place the panels row by row, step lengths first: they take two cells, side by side where there is room."""
+    """Place the panels row by row, those with a gauge first: they take two cells, side by side where there is room."""
     places: list[_Place] = []
-    for panel in sorted(panels, key=lambda panel: panel.kind != "parabola"):
-        for gauge in (True, False) if panel.kind == "parabola" else (False,):
+    for panel in sorted(panels, key=lambda panel: panel.kind not in GAUGES):
+        for gauge in (True, False) if panel.kind in GAUGES else (False,):
             row, column = divmod(len(places), columns)
             places.append(_Place(panel, gauge, row, column))
     return places
@@ -352,7 +353,7 @@ def _fill(figure: Figure, block: _Block, places: Sequence[_Place], readings: _Re
         block.words(figure, "no instrument of this group in this run")
     last_rows = {place.column: place.row for place in places}
     for place in places:
-        draw = _gauge if place.gauge else _DRAWN_AS[place.panel.kind]
+        draw = _GAUGED_AS[place.panel.kind] if place.gauge else _DRAWN_AS[place.panel.kind]
         axes = block.axes(figure, place.row, place.column)
         draw(axes, place.panel, readings)
         if place.row == last_rows[place.column] and place.panel.kind != "joint" and not place.gauge and axes.has_data():
@@ -500,7 +501,8 @@ def _curve(axes: Axes, panel: Panel, readings: _Readings) -> None:
     for name, colour in colours.items():
         _line(axes, readings.series(name), readings.smoothed(panel, name, axis), colour, axis)
     if len(drawn) > 1:
-        _title(axes, panel, "", colours)
+        tests = panel.kind == "tests"
+        _title(axes, panel, "", {noise.brief(name) if tests else name: colour for name, colour in colours.items()})
     else:
         _title(axes, panel, _last_words(values[0] if values else np.empty(0), len(layers)))
     if not any(len(_finite(part)) for part in (*values, per_layer)):
@@ -758,6 +760,7 @@ def _heat_colours(group: Group) -> LinearSegmentedColormap:
 _DRAWN_AS: Final[Mapping[Kind, Callable[[Axes, Panel, _Readings], None]]] = {
     "curve": _curve,
     "parabola": _curve,
+    "tests": _curve,
     "histogram": _heat_map,
     "joint": _joint,
 }
@@ -847,13 +850,54 @@ def _balls(axes: Axes, values: Values) -> None:
         axes.text(0, 1.95 - 0.5 * (name == "newest"), words, ha="center", va="center", size=5.5, color=BLACK)
 
 
+# The gauge of the gradient tests
+
+
+def _tests(axes: Axes, panel: Panel, readings: _Readings) -> None:
+    """Draw a row for each test on one logarithmic scale: all values, the newest tenth, its median and what it says."""
+    rows = noise.rows(panel, lambda name: readings.series(name)[1])
+    low, high, bound = noise.EDGES[0], noise.EDGES[-1], noise.place(noise.bound(panel))
+    axes.set_xlim(low, high)
+    axes.set_ylim(0, len(rows))
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.axvspan(low, bound, color=ZONES["good"], linewidth=0, zorder=0)
+    axes.axvspan(bound, high, color=ZONES["too large"], linewidth=0, zorder=0)
+    axes.axvline(bound, color=GREEN, linewidth=1.2, zorder=3)
+    for name, start, end in (("the batch tells the direction", low, bound), ("noise", bound, high)):
+        at: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+        axes.text((start + end) / 2, 1.01, name, size=5.5, weight="bold", color=BLACK, **at)
+    axes.set_xticks([noise.place(value) for value, _ in noise.TICKS])
+    axes.set_xticklabels(
+        [f"{value:.1g} ({words})" if words else f"{value:.1g}" for value, words in noise.TICKS], parse_math=False
+    )
+    for place, row in enumerate(rows):
+        _test(axes, row, float(len(rows) - 1 - place))
+    _title(axes, panel, "")
+
+
+def _test(axes: Axes, row: noise.Row, foot: float) -> None:
+    axes.axhline(foot, color=GREY, linewidth=0.4, zorder=1)
+    for shares, colour, opacity, order in ((row.everything, "#A8A8A8", 1.0, 2), (row.newest, ORANGE, 0.75, 4)):
+        tops = foot + 0.55 * shares
+        axes.stairs(tops, noise.EDGES, baseline=foot, fill=True, linewidth=0, color=colour, alpha=opacity, zorder=order)
+    if not math.isnan(row.median):
+        ball: dict[str, Any] = {"color": ORANGE, "markeredgecolor": BLACK, "markeredgewidth": 0.6, "markersize": 5}
+        axes.plot([noise.place(row.median)], [foot], "o", zorder=6, clip_on=False, **ball)
+    words = f"{noise.label(row.name)} {noise.words(row)}"
+    _text(axes, noise.EDGES[0] + 0.03, foot + 0.78, words, va="center", size=5.5, color=BLACK, zorder=7)
+
+
+_GAUGED_AS: Final[Mapping[Kind, Callable[[Axes, Panel, _Readings], None]]] = {"parabola": _gauge, "tests": _tests}
+
+
 # Words
 
 
 def _title(axes: Axes, panel: Panel, note: str, names: Mapping[str, str] | None = None) -> None:
     """Print above the axes the panel's title and unit on the left; on the right a note, or the names with colours."""
     width = _inner_width(axes)
-    above = 1.13 if panel.kind == "parabola" else 1.05  # level with the gauge, whose zones are named in between
+    above = 1.13 if panel.kind in GAUGES else 1.05  # level with the gauge, whose zones are named in between
     at: dict[str, Any] = {"transform": axes.transAxes, "va": "bottom", "size": 5.5}
     right = width
     signs = dict(reversed(list((names or {}).items())))

@@ -12,7 +12,7 @@ GROUP_COLOURS: dict[Group, str] = {
     "curvature": PURPLE,
     "performance": "#7a8594",
 }
-SECOND_COLOURS = (ORANGE,)
+SECOND_COLOURS = (ORANGE, PURPLE, BLUE)
 FAULT = VERMILLION
 GOOD = GREEN
 MUTED = "#808894"

@@ -13,6 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from cockpitlite import noise
 from cockpitlite.dashboard import reduce
 from cockpitlite.dashboard.colours import BLUE, FAULT, GOOD, GROUP_COLOURS, MUTED, PURPLE, SECOND_COLOURS, faded
 from cockpitlite.dashboard.readings import Readings, Series, Window
@@ -36,6 +37,7 @@ LINE_WIDTH = 10  # pixels between upright lines of one kind, at least half of th
 FEW_LINES = 12  # of one kind in a chart; more are short, so that the curve behind them is seen
 UPRIGHT = (0.0, 0.5, 1.0, math.nan)  # heights of the points of an upright line, which can be pointed at
 SHORT = 0.12  # height of a short one
+BEYOND = 4000  # pixels, higher than any chart
 IN_LEGEND: tuple[Role, ...] = ("main", "second", "raw", "layers", "low", "high")
 MARK_COLOURS: Mapping[Kind, str] = {
     "rate": BLUE,
@@ -49,6 +51,7 @@ MARK_COLOURS: Mapping[Kind, str] = {
 }
 MARK_DASHES: Mapping[Kind, str] = {"frozen": "1px,3px", "pause": "1px,3px", "dropped": "1px,3px"}  # of the others: DASH
 DASH = "4px,2px"
+SECOND_DASHES = ("4px,3px", "1.5px,2px")  # of the readings after the first, in turn
 
 
 @dataclass(frozen=True)
@@ -212,17 +215,24 @@ def description(panel: Panel, readings: Readings) -> str:
 def traces(panel: Panel, drawn: list[Curve]) -> list[dict[str, Any]]:
     """Return the traces of curves that have been reduced."""
     layers = [curve.key for curve in drawn if curve.role == "layer"]
+    others = [name for name in panel.readings[1:] if any(curve.key == f"second:{name}" for curve in drawn)]
     smooth = any(curve.role == "behind" for curve in drawn)
     several = _has_legend(panel) and sum(curve.role in IN_LEGEND for curve in drawn) > 1
     found = []
     for curve in drawn:
         depth = layers.index(curve.key) / max(len(layers) - 1, 1) if curve.role == "layer" else 0.0
-        trace = _style(panel, curve, depth) | points(curve)
+        place = others.index(_reading(curve)) if curve.role in ("second", "second behind") else 0
+        trace = _style(panel, curve, depth, place) | points(curve)
         if smooth and curve.role in ("main", "second", "behind", "second behind"):
-            trace["legendgroup"] = _uid(curve.key.partition(":")[2])  # one name hides a mean and what is behind it
+            trace["legendgroup"] = _uid(_reading(curve))  # one name hides a mean and what is behind it
         trace["showlegend"] = several and curve.role in IN_LEGEND
         found.append(trace)
     return found
+
+
+def _reading(curve: Curve) -> str:
+    """Return the reading that a curve of one shows."""
+    return curve.key.partition(":")[2]
 
 
 def points(curve: Curve) -> dict[str, list[Any]]:
@@ -241,7 +251,7 @@ def _main_curves(panel: Panel, readings: Readings) -> list[Curve]:
     name = panel.readings[0]
     series = readings.of(name)
     if panel.ratio is None:
-        words = "total" if len(readings.layers.names) > 1 else _words(name)
+        words = "total" if len(readings.layers.names) > 1 else _first_words(panel)
         return [_line(f"main:{name}", "main", words, series)]
     above, below = (readings.of(part).sample for part in panel.ratio)
     steps, places, others = np.intersect1d(above.steps, below.steps, assume_unique=True, return_indices=True)
@@ -278,7 +288,14 @@ def _smooth_main(panel: Panel, readings: Readings, factor: float, window: Window
     return Series(steps, reduce.windowed_ratio(above.values[places], below.values[others], 1), spans)
 
 
+def _first_words(panel: Panel) -> str:
+    name = panel.readings[0]
+    return noise.brief(name) if panel.kind == "tests" else _words(name)
+
+
 def _second_words(panel: Panel, name: str) -> str:
+    if panel.kind == "tests":
+        return noise.brief(name)
     return _words(name.removeprefix(f"{panel.readings[0]}_"))
 
 
@@ -350,15 +367,19 @@ def _marks(role: Literal["nonfinite", "below"], name: str, steps: Steps, words: 
 # Looks ------------------------------------------------------------------------------------------------------------
 
 
-def _style(panel: Panel, curve: Curve, depth: float) -> dict[str, Any]:
-    """Return how a curve is drawn; ``depth`` in [0, 1] tells a layer near the input from one near the output."""
-    colour = GROUP_COLOURS[panel.group]
+def _style(panel: Panel, curve: Curve, depth: float, place: int) -> dict[str, Any]:
+    """Return how a curve is drawn.
+
+    ``depth`` in [0, 1] tells a layer near the input from one near the output, ``place`` one second reading from
+    another.
+    """
+    colour, other = GROUP_COLOURS[panel.group], SECOND_COLOURS[place % len(SECOND_COLOURS)]
     styles: dict[Role, dict[str, Any]] = {
         "main": _mode(curve) | {"line": {"color": colour, "width": 1.6}},
-        "second": _mode(curve) | {"line": {"color": SECOND_COLOURS[0], "width": 1.5, "dash": "4px,3px"}},
+        "second": _mode(curve) | {"line": {"color": other, "width": 1.5, "dash": SECOND_DASHES[place % 2]}},
         "raw": _mode(curve) | {"line": {"color": faded(colour, 0.4), "width": 1}},
         "behind": _mode(curve) | {"line": {"color": faded(colour, 0.4), "width": 1}},
-        "second behind": _mode(curve) | {"line": {"color": faded(SECOND_COLOURS[0], 0.35), "width": 1}},
+        "second behind": _mode(curve) | {"line": {"color": faded(other, 0.35), "width": 1}},
         "layers": {"mode": "lines", "line": {"color": faded(colour, 0.5), "width": 1}},
         "layer": _mode(curve) | {"line": {"color": faded(colour, 0.25 + 0.45 * depth), "width": 1}},
         "low": {"mode": "lines", "line": {"color": faded(colour, 0.45), "width": 1}},
@@ -484,22 +505,29 @@ def _axis() -> dict[str, Any]:
 
 
 def _healthy_shapes(panel: Panel) -> Iterator[dict[str, Any]]:
-    """Shade a closed healthy range; draw the one bound of an open one, so that the axis need not reach for infinity."""
-    if panel.healthy is None:
+    """Shade the healthy range; an open one from its bound on, so far that no screen sees its end, with a line there.
+
+    It is so many pixels high, and not up to some value: the axis need not reach for infinity. A path, as the pixels of
+    a rectangle are taken for values on a log axis.
+    """
+    if panel.healthy is None or panel.healthy == (None, None):
         return
     low, high = panel.healthy
+    fill = {"xref": "paper", "fillcolor": faded(GOOD, 0.13), "line": {"width": 0}, "layer": "below"}
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "line": {"color": GOOD, "width": 1, "dash": "dot"}}
     if low is not None and high is not None:
-        fill = {"fillcolor": faded(GOOD, 0.13), "line": {"width": 0}, "layer": "below"}
-        yield {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": low, "y1": high, **fill}
-    elif low is not None:
-        yield {**line, "y0": low, "y1": low, "label": _shape_label("healthy above")}
-    elif high is not None:
-        yield {**line, "y0": high, "y1": high, "label": _shape_label("healthy below") | {"yanchor": "top"}}
+        yield {**fill, "type": "rect", "x0": 0, "x1": 1, "y0": low, "y1": high}
+    else:
+        bound, side = (low, 1) if low is not None else (high, -1)
+        words, anchor = ("healthy above", "bottom") if side > 0 else ("healthy below", "top")
+        yield {**fill, "type": "path", "path": f"M0,0H1V{side * BEYOND}H0Z", "ysizemode": "pixel", "yanchor": bound}
+        yield {**line, "y0": bound, "y1": bound, "label": _shape_label(words) | {"yanchor": anchor}}
 
 
 def _mark_shapes(panel: Panel) -> Iterator[dict[str, Any]]:
     for value, label in panel.marks:
+        if value in (panel.healthy or ()):  # there is a line already
+            continue
         yield {
             "type": "line",
             "xref": "paper",
@@ -508,7 +536,7 @@ def _mark_shapes(panel: Panel) -> Iterator[dict[str, Any]]:
             "y0": value,
             "y1": value,
             "line": {"color": faded(MUTED, 0.8), "width": 1, "dash": "4px,4px"},
-            "label": _shape_label("" if panel.kind == "parabola" else label),  # the gauge has the words
+            "label": _shape_label("" if panel.kind in ("parabola", "tests") else label),  # the gauge has the words
         }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from cockpitlite.dashboard import figures, gauge, heatmaps, tools, updates
+from cockpitlite.dashboard import figures, gauges, heatmaps, tools, updates
 from cockpitlite.dashboard.attributes import attributes
 from cockpitlite.dashboard.readings import Readings
 from cockpitlite.dashboard.runs import Entry, OpenRun
@@ -238,7 +238,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def board(opened: OpenRun, panels: Sequence[Panel]) -> Component:
     """Return a run's panels, not drawn yet: the three columns, and the performance row below them."""
     cards: dict[Group, list[Component]] = {group: [] for group in GROUPS}
-    for place, panel in sorted(enumerate(panels), key=lambda item: item[1].kind != "parabola"):  # gauges first
+    for place, panel in sorted(enumerate(panels), key=lambda item: not gauges.has_one(item[1])):  # gauges first
         cards[panel.group].append(card(place, panel))
     return html.Div(
         className="panels",
@@ -308,7 +308,7 @@ def card(place: int, panel: Panel, anchor: str = "panel") -> Component:
     ]
     return html.Article(
         id=f"{anchor}-{place}",
-        className=f"card {panel.kind}",
+        className=f"card {panel.kind}{' gauged' if gauges.has_one(panel) else ''}",
         **attributes(
             data_panel=str(place),
             data_name=panel.name,
@@ -325,7 +325,7 @@ def card(place: int, panel: Panel, anchor: str = "panel") -> Component:
 
 
 def _has(panel: Panel, kind: str) -> bool:
-    return kind == "chart" or panel.kind == "parabola"
+    return kind == "chart" or gauges.has_one(panel)
 
 
 def _room(kind: str) -> Component:
@@ -338,8 +338,8 @@ def value(panel: Panel, readings: Readings) -> list[Component | str]:
 
     A gauge names no zone in its headline: what a step length means for the run is the diagnosis' to say.
     """
-    if panel.kind == "parabola":
-        median = gauge.dial(panel, readings).median
+    if gauges.has_one(panel):
+        median = gauges.headline(panel, readings)
         return [html.Span("–" if median != median else f"{median:.2f}".replace("-", "−"))]
     if panel.kind in heatmaps.KINDS:
         return [html.Span(heatmaps.headline(panel, readings))]
@@ -373,8 +373,9 @@ def words(
     else:
         captions = [figures.caption(panel, readings, view.columns, view.window, view.smoothing)]
         sentence = figures.description(panel, readings)
-    if panel.kind == "parabola":
-        captions.insert(0, gauge.caption(panel, readings, gauge.advised(panel, advice)))
+    if gauges.has_one(panel):
+        captions.insert(0, gauges.caption(panel, readings, advice))
+        sentence = " ".join(filter(None, (gauges.description(panel, readings), sentence)))
     if text := " · ".join(filter(None, captions)):
         found.append(html.P(text, className="caption"))
     said = html.P(sentence, className="unseen")

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from dash import Patch
 
-from cockpitlite.dashboard import figures, gauge, layers, layout, rulers, updates
+from cockpitlite.dashboard import figures, gauges, layers, layout, rulers, updates
 from cockpitlite.dashboard.readings import Readings
 from cockpitlite.dashboard.runs import OpenRun, panels
 from cockpitlite.dashboard.smoothing import STRONGEST
@@ -124,10 +124,10 @@ def _begun(
         "chart": chart,
         "value": layout.value(panel, readings),
         "words": layout.words(panel, readings, unavailable, view, advised),
-        "shown": replace(shown, advice=updates.told(panel, advised)),
+        "shown": replace(shown, advice=gauges.told(panel, advised)),
     }
-    if panel.kind == "parabola":
-        change["gauge"] = gauge.figure(panel, readings, gauge.advised(panel, advised))
+    if gauges.has_one(panel):
+        change["gauge"] = gauges.figure(panel, readings, advised)
     return change
 
 
@@ -141,14 +141,14 @@ def _followed(
 ) -> Change:
     change: Change = {}
     patch, after = updates.update(panel, readings, before, view)
-    after = replace(after, advice=updates.told(panel, advised))
+    after = replace(after, advice=gauges.told(panel, advised))
     anew = patch is not None or after.advice != before.advice
     if after != before:
         change["shown"] = after
     if patch is not None:
         change["chart"] = patch
         change["value"] = layout.value(panel, readings)
-    if anew and panel.kind == "parabola":
+    if anew and gauges.has_one(panel):
         change["gauge"] = updates.update_gauge(panel, readings, advised)
     if anew or any(name in unavailable for name in panel.readings):
         change["words"] = layout.words(panel, readings, unavailable, after.view, advised)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import plotly.graph_objects as go
 from dash import dcc, html
 from dash.development.base_component import Component
 
+from cockpitlite import noise
 from cockpitlite.dashboard import figures
 from cockpitlite.dashboard.attributes import attributes
 from cockpitlite.dashboard.colours import BLUE, GREEN, MUTED, ORANGE, PURPLE, VERMILLION
@@ -37,10 +39,17 @@ def instruments(runs: Mapping[str, Run]) -> list[dict[str, str]]:
 
 
 def shared(run: Run) -> list[Panel]:
-    """Return the panels whose first reading is a curve."""
+    """Return the panels whose first reading is a curve; of one that shows several tests, one panel for each."""
     from cockpitlite.dashboard.runs import panels
 
-    return [panel for panel in panels(run) if panel.kind in ("curve", "parabola")]
+    return [part for panel in panels(run) for part in _parts(panel)]
+
+
+def _parts(panel: Panel) -> list[Panel]:
+    if panel.kind == "tests":
+        names = panel.readings
+        return [replace(panel, title=f"{panel.title}: {noise.brief(name)}", readings=(name,)) for name in names]
+    return [panel] if panel.kind in ("curve", "parabola") else []
 
 
 def comparison(runs: Mapping[str, Run], chosen: Sequence[str]) -> list[Component]:

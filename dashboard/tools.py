@@ -90,7 +90,7 @@ def of_card(panel: Panel) -> list[Component]:
         [html.Summary("⋯", **attributes(aria_label=f"More of {panel.title}")), html.Div(entries, className="entries")],
         className="menu",
     )
-    if panel.kind != "curve":  # a step length is negative as often as not
+    if panel.kind not in ("curve", "tests"):  # a step length is negative as often as not
         return [menu]
     scale = html.Button(
         "log",

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from dash import Patch
 
-from cockpitlite.dashboard import figures, gauge, heatmaps
+from cockpitlite.dashboard import figures, gauges, heatmaps
 from cockpitlite.dashboard.figures import Curve
 from cockpitlite.dashboard.readings import Readings, Window
 from cockpitlite.diagnosis.advice import Advice
@@ -85,12 +85,6 @@ def shown(panel: Panel, readings: Readings, view: View | None = None) -> Shown:
     return _sent(_curves(panel, readings, view or View()), 0, view or View())
 
 
-def told(panel: Panel, advice: Advice | None) -> str:
-    """Return what the gauge of a panel advises, empty where nothing."""
-    found = gauge.advised(panel, advice) if panel.kind == "parabola" else None
-    return "" if found is None else found.words
-
-
 def _curves(panel: Panel, readings: Readings, view: View) -> list[Curve]:
     return figures.curves(panel, readings, view.smoothing, view.window)
 
@@ -153,8 +147,8 @@ def _heat_map(panel: Panel, readings: Readings, before: Shown) -> tuple[Patch | 
 
 
 def update_gauge(panel: Panel, readings: Readings, advice: Advice | None = None) -> Patch:
-    """Return the change of a gauge: both its distributions, its ball, and where to go on advice."""
-    return _whole(gauge.traces(panel, gauge.dial(panel, readings), gauge.advised(panel, advice)))
+    """Return the change of a gauge: its distributions, its balls, and where to go on advice."""
+    return _whole(gauges.traces(panel, readings, advice))
 
 
 def _reduced(curves: list[Curve], view: View) -> list[Curve]:

@@ -1,7 +1,7 @@
 """The inner-product test."""
 
 from cockpitlite.instrument import Instrument, Readings
-from cockpitlite.panel import Panel
+from cockpitlite.instruments.norm_test import TESTS
 from cockpitlite.statistics import MeanGradient, PerSampleProjections, Unavailable
 
 
@@ -11,12 +11,7 @@ class InnerTest(Instrument):
     Small: the samples agree on whether the step is downhill. Costs one projection of the per-sample gradients.
     """
 
-    panel = Panel(
-        "Inner-product test",
-        "gradients",
-        scale="log",
-        help="Relative error of the batch gradient along its own direction: do the samples agree that it is downhill?",
-    )
+    panel = TESTS
     preset = "economy"
     order = 33
 

@@ -4,21 +4,29 @@ from cockpitlite.instrument import Instrument, Readings
 from cockpitlite.panel import Panel
 from cockpitlite.statistics import MeanGradient, PerSampleNorms, Unavailable
 
+TESTS = Panel(
+    "Gradient tests",
+    "gradients",
+    name="gradient_tests",
+    kind="tests",
+    scale="log",
+    healthy=(None, 1.0),
+    help="Relative error of the batch gradient: as a whole (norm test), along its own direction (inner test: do the "
+    "samples agree that it is downhill?) and across it (ortho test). The square is the share of its squared length "
+    "that is noise; where that is more than half, a larger batch would pay.",
+)
+
 
 class NormTest(Instrument):
     """sqrt(Σ‖g_n − g‖² / (N(N−1)‖g‖²)) (Byrd et al. 2012, eq. 3.9): the relative error of the mini-batch gradient.
 
-    Below 1 the batch tells the direction; far above 1 the gradient is mostly noise, and a larger batch pays. Its square
-    is the sum of the squares of the inner-product and the orthogonality test. Costs the per-sample norms.
+    Below 1 the batch tells the direction. Its square is the share of ‖g‖² that is noise: at 0.71 as much noise as
+    signal, with the batch as large as the noise scale (see NoiseScale), and more where a larger batch pays. A batch of
+    nothing but noise has about 1, seldom much more, as g holds the noise too. The square is also the sum of the squares
+    of the inner-product and the orthogonality test. Costs the per-sample norms.
     """
 
-    panel = Panel(
-        "Norm test",
-        "gradients",
-        scale="log",
-        marks=((1.0, "noise equals signal"),),
-        help="Relative error of the batch gradient. Above 1 it is mostly noise: a larger batch would pay.",
-    )
+    panel = TESTS
     preset = "economy"
     order = 32
 

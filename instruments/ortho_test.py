@@ -1,7 +1,7 @@
 """The orthogonality test."""
 
 from cockpitlite.instrument import Instrument, Readings
-from cockpitlite.panel import Panel
+from cockpitlite.instruments.norm_test import TESTS
 from cockpitlite.statistics import MeanGradient, PerSampleNorms, PerSampleProjections, Unavailable
 
 
@@ -11,12 +11,7 @@ class OrthoTest(Instrument):
     Costs the per-sample norms and one projection.
     """
 
-    panel = Panel(
-        "Orthogonality test",
-        "gradients",
-        scale="log",
-        help="Relative error of the batch gradient across its own direction: how far the samples pull sideways.",
-    )
+    panel = TESTS
     preset = "economy"
     order = 34
 

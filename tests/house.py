@@ -88,12 +88,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The viewing half: the run file is all it knows of training.
     "reduction": set(),
     "heat": {"store"},
+    "noise": {"panel", "store"},
     "compare": SHARED,
     "marks": SHARED,
-    "plots": {"compare", "reduction", "heat", "marks"} | SHARED,
+    "plots": {"compare", "reduction", "heat", "noise", "marks"} | SHARED,
     "export": SHARED,
-    "dashboard": {"compare", "reduction", "heat", "marks"} | SHARED,
-    "cli": {"compare", "reduction", "heat", "marks", "plots", "export", "dashboard"} | SHARED,
+    "dashboard": {"compare", "reduction", "heat", "noise", "marks"} | SHARED,
+    "cli": {"compare", "reduction", "heat", "noise", "marks", "plots", "export", "dashboard"} | SHARED,
     "__main__": {"cli"},
     # The demo is a user's script: it trains and then looks, by public names.
     "demo": {"attach", "plots"} | SHARED,

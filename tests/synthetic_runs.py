@@ -43,9 +43,14 @@ PANELS = (
     Panel("Gradient norm", "gradients", scale="log", layered=True, readings=("grad_norm", "grad_norm_clipped")).named(
         "grad_norm"
     ),
-    Panel("Norm test", "gradients", scale="log", marks=((1.0, "noise equals signal"),)).named("norm_test"),
-    Panel("Inner-product test", "gradients", scale="log").named("inner_test"),
-    Panel("Orthogonality test", "gradients", scale="log").named("ortho_test"),
+    Panel(
+        "Gradient tests",
+        "gradients",
+        kind="tests",
+        scale="log",
+        readings=("norm_test", "inner_test", "ortho_test"),
+        healthy=(None, 1.0),
+    ).named("gradient_tests"),
     Panel("Gradient noise scale", "gradients", unit="samples", scale="log", ratio=("noise_trace", "grad_signal")).named(
         "noise_scale"
     ),

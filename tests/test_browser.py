@@ -61,7 +61,7 @@ def test_the_page_shows_the_verdict_the_groups_and_every_panel(browser, tmp_path
         page.locator(".verdict:not(.unknown) .sentence").wait_for()
         assert page.locator("#verdict").get_attribute("role") == "status"
         assert "digits" in page.locator("#picker").inner_text()
-        assert page.locator(".gauge-plot .barlayer").count() == 3
+        assert page.locator(".gauge-plot .barlayer").count() == 4
         zones = page.locator(".card", has_text="Normalized step length").locator(".gauge-plot").inner_text()
         assert all(zone in zones for zone in ("too small", "good", "too large"))
         assert "DigitsCNN" in page.locator("#facts").inner_text()

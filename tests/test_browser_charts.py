@@ -15,7 +15,7 @@ from visiting import LAST, visit
 
 pytestmark = pytest.mark.browser
 
-NORM, TEST = "Gradient norm", "Norm test"
+NORM, TEST = "Gradient norm", "Gradient tests"
 BEHIND = "chart.data.find((trace) => trace.name === 'single values')"
 SCALE = "chart.layout.yaxis.type"
 

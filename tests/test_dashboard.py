@@ -294,10 +294,27 @@ def test_the_caption_says_how_many_points_are_shown():
     assert figures.caption(LOSS, readings(loss=np.arange(10_000.0)), 300).startswith("600 of 10,000 points shown")
 
 
-@pytest.mark.parametrize(("healthy", "shapes"), [((0.0, 1.0), 1), ((None, 1.0), 1), ((0.0, None), 1), (None, 0)])
-def test_the_healthy_range_is_drawn(healthy, shapes):
+HEALTHY = {
+    (0.0, 1.0): [("rect", None, "")],
+    (None, 1.0): [("path", 1.0, ""), ("line", None, "healthy below")],
+    (0.0, None): [("path", 0.0, ""), ("line", None, "healthy above")],
+    None: [],
+}
+
+
+@pytest.mark.parametrize(("healthy", "shapes"), HEALTHY.items())
+def test_the_healthy_range_is_shaded_and_an_open_one_beyond_the_edge_of_any_chart(healthy, shapes):
     figure = figures.figure(dataclasses.replace(LOSS, healthy=healthy), readings(loss=[1, 2]))
-    assert len(figure.layout.shapes) == shapes
+    drawn = figure.layout.shapes
+    assert [(shape.type, shape.yanchor, shape.label.text or "") for shape in drawn] == shapes
+    ends = {shape.yanchor: float(shape.path.split("V")[1].split("H")[0]) for shape in drawn if shape.path}
+    assert all(end == (-4000 if bound == 1.0 else 4000) for bound, end in ends.items())
+
+
+def test_a_mark_on_the_bound_of_the_healthy_range_is_no_second_line():
+    panel = dataclasses.replace(LOSS, healthy=(None, 1.0), marks=((1.0, "edge"), (2.0, "far")))
+    drawn = figures.figure(panel, readings(loss=[1, 2])).layout.shapes
+    assert [shape.y0 for shape in drawn if shape.type == "line"] == [1.0, 2.0]
 
 
 def test_marks_are_labelled_lines():
