@@ -510,23 +510,23 @@ def _healthy_shapes(panel: Panel) -> Iterator[dict[str, Any]]:
     It is so many pixels high, and not up to some value: the axis need not reach for infinity. A path, as the pixels of
     a rectangle are taken for values on a log axis.
     """
-    if panel.healthy is None or panel.healthy == (None, None):
-        return
-    low, high = panel.healthy
+    low, high = panel.healthy or (None, None)
     fill = {"xref": "paper", "fillcolor": faded(GOOD, 0.13), "line": {"width": 0}, "layer": "below"}
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "line": {"color": GOOD, "width": 1, "dash": "dot"}}
     if low is not None and high is not None:
         yield {**fill, "type": "rect", "x0": 0, "x1": 1, "y0": low, "y1": high}
-    else:
-        bound, side = (low, 1) if low is not None else (high, -1)
-        words, anchor = ("healthy above", "bottom") if side > 0 else ("healthy below", "top")
-        yield {**fill, "type": "path", "path": f"M0,0H1V{side * BEYOND}H0Z", "ysizemode": "pixel", "yanchor": bound}
-        yield {**line, "y0": bound, "y1": bound, "label": _shape_label(words) | {"yanchor": anchor}}
+        return
+    for bound, side, words, anchor in ((low, 1, "healthy above", "bottom"), (high, -1, "healthy below", "top")):
+        if bound is not None:
+            name = dict(panel.marks).get(bound)
+            label = _shape_label(words) | {"yanchor": anchor} if name is None else _shape_label(name)
+            yield {**fill, "type": "path", "path": f"M0,0H1V{side * BEYOND}H0Z", "ysizemode": "pixel", "yanchor": bound}
+            yield {**line, "y0": bound, "y1": bound, "label": label}
 
 
 def _mark_shapes(panel: Panel) -> Iterator[dict[str, Any]]:
     for value, label in panel.marks:
-        if value in (panel.healthy or ()):  # there is a line already
+        if value in (panel.healthy or ()):  # it names the bound
             continue
         yield {
             "type": "line",

@@ -19,6 +19,7 @@ class EarlyStopping(Instrument):
         "Early stopping",
         "gradients",
         layered=True,
+        healthy=(None, 0.0),
         marks=((0.0, "stop above"),),
         help="Above 0 the gradient is no larger than sampling noise explains: further training may fit noise.",
     )

@@ -311,10 +311,10 @@ def test_the_healthy_range_is_shaded_and_an_open_one_beyond_the_edge_of_any_char
     assert all(end == (-4000 if bound == 1.0 else 4000) for bound, end in ends.items())
 
 
-def test_a_mark_on_the_bound_of_the_healthy_range_is_no_second_line():
+def test_a_mark_on_the_bound_of_the_healthy_range_names_it_and_is_no_second_line():
     panel = dataclasses.replace(LOSS, healthy=(None, 1.0), marks=((1.0, "edge"), (2.0, "far")))
     drawn = figures.figure(panel, readings(loss=[1, 2])).layout.shapes
-    assert [shape.y0 for shape in drawn if shape.type == "line"] == [1.0, 2.0]
+    assert [(shape.y0, shape.label.text) for shape in drawn if shape.type == "line"] == [(1.0, "edge"), (2.0, "far")]
 
 
 def test_marks_are_labelled_lines():
