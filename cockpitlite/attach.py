@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from cockpitlite.describe import describe_run, script_name
 from cockpitlite.diagnosis import Finding, diagnose
+from cockpitlite.diagnosis.kept import ENTRY, kept
 from cockpitlite.instrument import Instrument
 from cockpitlite.instruments import choose
 from cockpitlite.panel import Panel, joined
@@ -153,6 +154,7 @@ class Cockpit:
         self._run = writer.path
         self._on_finding = on_finding
         self._last_findings: list[Finding] = []
+        self._kept: list[dict[str, Any]] | None = None
         self._known: set[tuple[str, int]] = set()
         self._found: list[Finding] = []
         self._diagnosis_due = False
@@ -187,6 +189,8 @@ class Cockpit:
         for panel in joined(panel for panel in panels if panel is not None):
             recorder.panel(panel)
         recorder.event(first, "resume", {"from": first}) if resumed else recorder.event(0, "start", {})
+        if resumed:
+            recorder.meta(**{ENTRY: None})  # what was found does not hold for what comes
         if watched.model is None:
             for instrument in instruments:
                 if instrument.needs_model:
@@ -250,9 +254,17 @@ class Cockpit:
         except (OSError, RunFileError) as error:
             self._warn_of_findings(f"{type(error).__name__}: {error}")
         else:
+            self._keep(self._last_findings)
             if not complete:
                 self._warn_of_findings("another process holds it")
         return self._last_findings
+
+    def _keep(self, findings: list[Finding]) -> None:
+        """Let the file say what was found, where that is something else than it says."""
+        found = kept(findings)
+        if found != self._kept:
+            self._kept = found
+            self._recorder.meta(**{ENTRY: found})
 
     def _warn_of_findings(self, reason: str) -> None:
         """Say that findings are not of now."""
@@ -332,6 +344,7 @@ class Cockpit:
         try:
             self._growing = self._growing or load(self._run)
             self._found = diagnose(self._growing)
+            self._keep(self._found)
         except Exception as error:
             self._on_finding = None
             self._tracker.after_step = lambda step: None

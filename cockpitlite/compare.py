@@ -13,12 +13,13 @@ import numpy as np
 
 from cockpitlite.diagnosis import diagnose
 from cockpitlite.diagnosis.finding import Finding, Severity
+from cockpitlite.diagnosis.kept import ENTRY
 from cockpitlite.diagnosis.words import verdict
 from cockpitlite.store import Run, Values
 
 NEWEST_SHARE = 0.1  # what "newest" means for a distribution: the last tenth of its values
 ABSENT = "-"
-_NOT_A_SETTING = frozenset({"heartbeat", "started", "ended", "status", "pid", "layers"})
+_NOT_A_SETTING = frozenset({"heartbeat", "started", "ended", "status", "pid", "layers", ENTRY})
 
 Better = Literal["lower", "higher"]
 

@@ -6,20 +6,24 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cockpitlite.dashboard.runs import UNREADABLE, Entry, Runs, identity_of
 from cockpitlite.dashboard.verdict import ICONS, WORDS, Judge
+from cockpitlite.diagnosis.finding import Finding
+from cockpitlite.diagnosis.kept import Kept, last_kept
+from cockpitlite.diagnosis.thresholds import FIRST_VERDICT
 from cockpitlite.store import LIVE_SECONDS, Run, log_of
 
 Signature = tuple[tuple[int, int] | None, ...]
 Row = dict[str, Any]
 
 STATES = {"live": "● Live", "finished": "✓ Finished", "ended": "■ Ended", "unreadable": "✕ Unreadable"}
-NOT_JUDGED = "not judged yet"
+NOT_JUDGED = "open to diagnose"
+RANKS = {"unknown": 0, "good": 1, "info": 2, "warning": 3, "error": 4}  # of what was found, for sorting
 SHOWN_APART = ("optimizer.groups.0.lr", "optimizer.class", "model.class", "device")  # have columns of their own
 
 
@@ -47,7 +51,8 @@ class News:
 class Listing:
     """The rows of a table of runs, each numbered by the revision in which it last changed.
 
-    Used by several requests at once. The findings are those that ``judge`` knows: no run is judged for the table.
+    Used by several requests at once. The findings are those that ``judge`` knows, else those that a training which
+    judged itself left in its file: no run is judged for the table.
     """
 
     def __init__(self, runs: Runs, judge: Judge) -> None:
@@ -129,7 +134,8 @@ def _facts(path: Path) -> Facts | None:
 
 
 def _row(key: str, facts: Facts | None, judge: Judge) -> Row:
-    row: Row = {"key": key, "run": Entry(key, False).label, "state": STATES["unreadable"], "finding": ""}
+    row: Row = {"key": key, "run": Entry(key, False).label, "state": STATES["unreadable"]}
+    row |= {"finding": "", "rank": RANKS["unknown"]}
     if facts is None:
         return row
     meta, settings = facts.meta, facts.settings
@@ -137,7 +143,7 @@ def _row(key: str, facts: Facts | None, judge: Judge) -> Row:
     steps = max((step for step, _ in facts.newest.values()), default=-1) + 1
     row |= {
         "state": STATES[_state(meta)],
-        "finding": _finding(judge, facts.identity),
+        **_found(judge, facts, steps),
         "started": _when(started),
         "steps": steps,
         "model": settings.get("model.class", ""),
@@ -157,13 +163,17 @@ def _state(meta: Mapping[str, Any]) -> str:
     return "finished" if meta.get("status") == "finished" else "ended"
 
 
-def _finding(judge: Judge, identity: str) -> str:
-    known = judge.known(identity)
-    if known is None:
-        return NOT_JUDGED
-    if not known:
-        return f"{ICONS['good']} {WORDS['good']}"
-    return f"{ICONS[known[0].severity]} {WORDS[known[0].severity]}: {known[0].title}"
+def _found(judge: Judge, facts: Facts, steps: int) -> Row:
+    """Return what was last found of a run: the first finding, how many more, and how grave it is."""
+    known = judge.known(facts.identity)
+    found: Sequence[Finding | Kept] | None = last_kept(facts.meta) if known is None else known
+    if found is None or (not found and steps < FIRST_VERDICT):
+        words = NOT_JUDGED if found is None else f"{ICONS['unknown']} {WORDS['unknown']} yet"
+        return {"finding": words, "rank": RANKS["unknown"]}
+    if not found:
+        return {"finding": f"{ICONS['good']} {WORDS['good']}", "rank": RANKS["good"]}
+    top, more = found[0], f" · {len(found) - 1:,} more" if len(found) > 1 else ""
+    return {"finding": f"{ICONS[top.severity]} {WORDS[top.severity]}: {top.title}{more}", "rank": RANKS[top.severity]}
 
 
 def _tells(name: str) -> bool:

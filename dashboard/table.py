@@ -10,7 +10,7 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from cockpitlite.dashboard.attributes import attributes
-from cockpitlite.dashboard.listing import News, Row
+from cockpitlite.dashboard.listing import RANKS, News, Row
 
 MOST_SETTINGS = 40  # columns of settings; a table with more is no table
 NUMBER = {"function": "number(params.value)"}  # see assets/runs.js
@@ -84,7 +84,15 @@ def _columns(found: Sequence[Row]) -> list[dict[str, Any]]:
     return [
         {"field": "run", "headerName": "Run", "pinned": "left", "width": 160, "tooltipField": "run"},
         {"field": "state", "headerName": "State", "width": 118, "cellClassRules": _live()},
-        {"field": "finding", "headerName": "Worst finding", "width": 230, "tooltipField": "finding"},
+        {
+            "field": "finding",
+            "headerName": "Worst finding",
+            "width": 230,
+            "tooltipField": "finding",
+            "comparator": {"function": "bySeverity(valueA, valueB, nodeA, nodeB)"},
+            "sortingOrder": ["desc", "asc", None],  # the gravest first
+            "cellClassRules": {f"{light}-cell": f"params.data.rank === {RANKS[light]}" for light in RANKS},
+        },
         {"field": "started", "headerName": "Started", "width": 150, "sort": "desc"},
         _numeric("steps", "Steps", 100) | {"valueFormatter": {"function": "count(params.value)"}},
         _numeric("rate", "Learning rate", 130),
@@ -116,4 +124,4 @@ def _setting(name: str) -> str:
 
 
 def _fields(columns: Sequence[dict[str, Any]]) -> list[str]:
-    return ["key", *[column["field"] for column in columns]]
+    return ["key", "rank", *[column["field"] for column in columns]]

@@ -809,6 +809,21 @@ def test_no_path_outside_the_folder_can_be_opened(key, tmp_path):
         Runs(folder).open(str(secret))
 
 
+def test_a_link_inside_the_folder_does_not_lead_out_of_it_by_any_way(tmp_path):
+    folder = tmp_path / "runs"
+    write_run(folder / "run.cockpit", steps=2)
+    write_run(tmp_path / "secret" / "secret.cockpit", steps=2)
+    (folder / "file.cockpit").symlink_to(tmp_path / "secret" / "secret.cockpit")
+    (folder / "inside").symlink_to(tmp_path / "secret")
+    (folder / "own.cockpit").symlink_to(folder / "run.cockpit")  # one that stays inside is a run like any other
+    client = create_app(folder).server.test_client()
+    assert [entry.key for entry in sorted(Runs(folder).entries(), key=str)] == ["own.cockpit", "run.cockpit"]
+    for key in ("file.cockpit", "inside/secret.cockpit", "../secret/secret.cockpit", "./run.cockpit/../file.cockpit"):
+        assert "there is no run" in str(client.post("/tick", json=request_for(key)).json["frame"]["notice"])
+        assert client.get("/csv", query_string={"run": key, "panel": "loss"}).status_code == 404
+    assert client.get("/csv", query_string={"run": "run.cockpit", "panel": "loss"}).status_code == 200
+
+
 def test_another_run_under_the_same_name_is_another_run(tmp_path):
     path = write_run(tmp_path / "run.cockpit", steps=2)
     runs = Runs(tmp_path)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 from page_server import page_server
-from synthetic_runs import SyntheticRun, write_run
+from synthetic_runs import PANELS, SyntheticRun, write_run
 from visiting import visit
 
-from cockpitlite.dashboard import listing, overlays, table
+from cockpitlite.dashboard import listing, overlays, table, verdict
 from cockpitlite.dashboard.listing import Listing
 from cockpitlite.dashboard.runs import Runs
 from cockpitlite.dashboard.verdict import Judge
+from cockpitlite.panel import Panel
 from cockpitlite.store import RunWriter, load
 
 
@@ -98,6 +100,68 @@ def test_a_judged_run_shows_its_worst_finding(tmp_path):
     assert Listing(runs, judge).news(None).added[0]["finding"].startswith("! Warning: ")
 
 
+FOUND = {
+    "blew-up": [("R0", "error", "The loss is NaN"), ("R1", "warning", "Learning rate too large")],
+    "slow": [("R2", "warning", "Learning rate too small")],
+    "noted": [("R7", "info", "At the edge of stability")],
+    "quiet": [],
+    "unjudged": None,
+}
+SAID = {
+    "blew-up": "✕ Error: The loss is NaN · 1 more",
+    "slow": "! Warning: Learning rate too small",
+    "noted": "i Note: At the edge of stability",
+    "quiet": "✓ All well",
+    "unjudged": "open to diagnose",
+}
+
+
+def judged_by_themselves(folder):
+    """Write runs whose trainings left in their files what they found."""
+    for name, found in FOUND.items():
+        run = SyntheticRun(folder / f"{name}.cockpit")
+        run.write(60)
+        if found is not None:
+            run.writer.meta(findings=[{"code": c, "severity": s, "title": t, "since": 3} for c, s, t in found])
+        run.finish()
+
+
+def test_a_run_that_judged_itself_shows_what_it_found_and_no_run_is_judged(tmp_path, monkeypatch):
+    judged_by_themselves(tmp_path)
+    monkeypatch.setattr(verdict, "_diagnosed", lambda opened: pytest.fail("a run was judged for the table"))
+    rows = {row["run"]: row for row in listed(tmp_path).news(None).added}
+    assert {name: row["finding"] for name, row in rows.items()} == SAID
+    assert sorted(rows, key=lambda name: -rows[name]["rank"]) == list(FOUND)
+    assert not any("finding" in name for row in rows.values() for name in row if name.startswith("set "))
+
+
+def test_what_the_page_has_found_counts_before_what_the_training_left(tmp_path):
+    judged_by_themselves(tmp_path)
+    judge, runs = Judge(), Runs(tmp_path)
+    judge.findings(runs.open("blew-up.cockpit"))
+    rows = {row["run"]: row for row in Listing(runs, judge).news(None).added}
+    assert "NaN" not in rows["blew-up"]["finding"]
+
+
+@pytest.mark.parametrize(
+    "entry", [3, "R0", [3], [{"code": "R0"}], [{"code": "R0", "severity": "grave", "title": "x", "since": 0}], {}]
+)
+def test_findings_that_no_training_wrote_are_none(tmp_path, entry):
+    run = SyntheticRun(tmp_path / "run.cockpit")
+    run.write(60)
+    run.writer.meta(findings=entry)
+    run.finish()
+    assert listed(tmp_path).news(None).added[0]["finding"] == listing.NOT_JUDGED
+
+
+def test_nothing_is_all_well_after_a_few_steps(tmp_path):
+    run = SyntheticRun(tmp_path / "run.cockpit")
+    run.write(3)
+    run.writer.meta(findings=[])
+    run.finish()
+    assert listed(tmp_path).news(None).added[0]["finding"] == "… No verdict yet"
+
+
 def test_only_settings_that_differ_have_columns(tmp_path):
     swept(tmp_path)
     fields = table._fields(table._columns(listed(tmp_path).news(None).added))
@@ -173,3 +237,69 @@ def test_sorting_filters_and_selection_survive_updates_and_a_click_opens_a_run(b
         seen.until("document.documentElement.dataset.page === 'runs'")
         assert sorted(set(seen.page.evaluate(CHECKED))) == before
     live.finish()
+
+
+HEADER = ".runs-table .ag-header-cell[col-id={}] .ag-header-cell-label"
+
+
+@pytest.mark.browser
+def test_findings_sort_by_how_grave_they_are_and_are_filtered_by_their_words(browser, tmp_path):
+    judged_by_themselves(tmp_path)
+    with page_server(tmp_path) as server, visit(browser, server.url + "?page=runs") as seen:
+        seen.until(f"{ROWS} === 5")
+        seen.page.locator(HEADER.format("finding")).click()
+        seen.until(f"{NAMES}.join() === 'blew-up,slow,noted,quiet,unjudged'")
+        seen.page.locator(HEADER.format("finding")).click()
+        seen.until(f"{NAMES}.join() === 'unjudged,quiet,noted,slow,blew-up'")
+        place = seen.page.locator(".runs-table .ag-header-cell").filter(has_text="Worst finding").first
+        index = place.get_attribute("aria-colindex")
+        seen.page.locator(f".runs-table .ag-floating-filter[aria-colindex='{index}'] input").first.fill("learning rate")
+        seen.until(f"{NAMES}.join() === 'slow'")
+        assert seen.page.locator(".runs-table .warning-cell").count() == 1
+
+
+@pytest.mark.browser
+def test_names_from_files_are_text_in_the_table_the_findings_and_the_comparison(browser, tmp_path):
+    markup = "<img src=x onerror=window.hurt=1>"
+    for place in range(3):
+        panel = Panel(markup, "gradients", layered=True).named(markup)
+        run = SyntheticRun(tmp_path / f"{place}{markup}.cockpit", panels=(*PANELS, panel), layers=(markup, "b"))
+        run.writer.meta(
+            findings=[{"code": markup, "severity": "error", "title": markup, "since": 0}],
+            model={"class": markup},
+            device=markup,
+            optimizer={"class": markup, "groups": [{"lr": 10.0**-place, markup: markup * (place + 1)}]},
+            seed=f"{markup}{place}",
+        )
+        for step in range(40):
+            run.writer.reading(markup, step, math.nan if step > 20 else 1.0)
+            run.writer.layers(markup, step, [markup, "b"], np.array([math.nan, 1.0]))
+        run.write(40)
+        run.writer.event(20, "nonfinite", {"what": "gradient", "layer": markup, "sample": 1})
+        run.finish()
+    with page_server(tmp_path) as server, visit(browser, server.url + "?page=runs") as seen:
+        seen.until(f"{ROWS} === 3")
+        for place in range(3):
+            seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place).click()
+        seen.until("document.querySelectorAll('.overlay-plot .scatterlayer').length === 4")
+        instruments = seen.page.locator("[id*=instruments].dash-dropdown, .instruments button").first
+        instruments.click()
+        seen.page.get_by_text(markup, exact=True).last.click()
+        seen.page.keyboard.press("Escape")
+        seen.until("document.querySelectorAll('.overlay-plot .scatterlayer').length === 5")
+        seen.page.locator(".overlay-plot").first.hover()
+        seen.page.locator(".runs-table [col-id=finding].ag-cell").first.hover()
+        seen.page.locator(".ag-tooltip, .ag-tooltip-custom").first.wait_for()
+        assert markup in seen.page.locator(".runs-table [col-id=finding].ag-cell").first.inner_text()
+        assert markup in seen.page.locator(".differences").inner_text()
+        unhurt(seen)
+        seen.page.locator(".runs-table [col-id=run].ag-cell").first.click()
+        seen.until("document.querySelectorAll('.finding').length > 0")
+        seen.page.evaluate("document.querySelectorAll('details').forEach((part) => (part.open = true))")
+        seen.until_charts(2)
+        unhurt(seen)
+
+
+def unhurt(seen):
+    assert seen.page.locator("img[src=x]").count() == 0
+    assert seen.page.evaluate("window.hurt") is None

@@ -32,9 +32,12 @@ from twins import PER_SAMPLE, READINGS, Setting
 
 import cockpitlite
 from cockpitlite import attach
+from cockpitlite.diagnosis import diagnose
+from cockpitlite.diagnosis.kept import Kept, last_kept
 from cockpitlite.instrument import Instrument
 from cockpitlite.records import Call, Wish
 from cockpitlite.statistics import MeanGradient, PerSampleNorms
+from cockpitlite.store import load
 
 ROOT = Path(__file__).parent.parent
 PAIRED = ("alpha_same", "alpha_next")
@@ -706,6 +709,25 @@ def test_findings_of_a_run_that_blows_up(watch):
     assert all(isinstance(finding, cockpitlite.Finding) for finding in told)
     assert {finding.code for finding in found} <= {finding.code for finding in told}
     assert len({finding.code for finding in told}) == len(told)  # each is told once
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_file_keeps_what_a_training_found_of_itself_until_it_is_resumed(watch, run_path, asked):
+    model, optimizer = start(watch, lr=50.0, on_finding=None if asked else lambda finding: None)
+    steps(model, optimizer, 60)
+    if asked:
+        optimizer.cockpit.findings()
+    run = land(optimizer)
+    found = diagnose(run)
+    assert last_kept(run.meta) == [Kept(each.code, each.severity, each.title, each.since) for each in found] != []
+    land(watch(SGD(model.parameters(), lr=0.1), model, run=run_path, resume=True))
+    assert last_kept(load(run_path).meta) is None
+
+
+def test_a_training_that_was_not_judged_keeps_no_findings(watch):
+    model, optimizer = start(watch, lr=50.0)
+    steps(model, optimizer, 60)
+    assert last_kept(land(optimizer).meta) is None
 
 
 def test_a_listener_that_raises_does_not_stop_training(watch):

@@ -12,6 +12,8 @@
   /* How the table writes numbers; a word in place of one, such as NaN, stays as it is. */
   window.dashAgGridFunctions = Object.assign(window.dashAgGridFunctions || {}, {
     number: (value) => (typeof value === "number" ? String(Number(value.toPrecision(4))) : value),
+    bySeverity: (one, other, oneNode, otherNode) =>
+      oneNode.data.rank - otherNode.data.rank || String(one).localeCompare(String(other)),
     count: (value) => (typeof value === "number" ? value.toLocaleString("en") : value),
   });
 
