@@ -14,6 +14,7 @@ from cockpitlite.dashboard.findings import findings
 from cockpitlite.dashboard.listing import Listing
 from cockpitlite.dashboard.runs import UNREADABLE, Runs, panels
 from cockpitlite.dashboard.verdict import DiagnosisError, Judge, Verdict, not_judged, verdict
+from cockpitlite.store import Run
 
 
 def register(app: Dash, runs: Runs, judge: Judge) -> None:
@@ -186,23 +187,67 @@ def _register_runs(app: Dash, runs: Runs, listing: Listing) -> None:
         Output(every("instruments"), "options"),
         Output(every("instruments"), "value"),
         Output(every("comparison"), "children"),
+        Output(every("compared"), "data"),
         Input(every("table"), "selectedRows"),
         Input(every("instruments"), "value"),
+        State(every("compared"), "data"),
         prevent_initial_call=True,
     )
-    def compare(selected: Sequence[Any], chosen: Sequence[Any]) -> tuple[Any, Any, Any]:
-        """Lay the selected runs over each other on the chosen instruments."""
-        if not selected or not chosen:
-            return ([no_update] * len(chosen),) * 3
-        found = {}
-        for row in selected[0] or []:
-            with contextlib.suppress(*UNREADABLE):  # its row says so
-                found[row["run"]] = runs.open(row["key"]).run
+    def compare(selected: Sequence[Any], chosen: Sequence[Any], compared: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
+        """Lay the selected runs over each other on the chosen instruments.
+
+        A table whose rows have changed says that its selection has; where it has not, the charts stay as they are.
+        """
+        keys = [row["key"] for row in selected[0] or []] if selected else []
+        if not selected or not chosen or (compared[0] is not None and [keys, chosen[0]] == compared[0][:2]):
+            return ([no_update] * len(chosen),) * 4
+        stand, found = listing.stand(keys), opened(selected[0] or [])
         if not found:
-            return [no_update], [no_update], [table.nothing()]
+            return [no_update], [no_update], [table.nothing()], [[keys, chosen[0], stand]]
         offered = overlays.instruments(found)
         wanted = chosen[0] or [choice["value"] for choice in offered[: overlays.USUAL]]
-        return [offered], [wanted if wanted != chosen[0] else no_update], [overlays.comparison(found, wanted)]
+        choice = wanted if wanted != chosen[0] else no_update
+        return [offered], [choice], [overlays.comparison(found, wanted)], [[keys, wanted, stand]]
+
+    @app.callback(
+        Output({"type": "overlay", "index": ALL}, "figure"),
+        Output({"type": "overlay-words", "index": ALL}, "children"),
+        Output(every("compared"), "data", allow_duplicate=True),
+        Input("look", "data"),
+        State("view", "data"),
+        State(every("table"), "selectedRows"),
+        State(every("instruments"), "value"),
+        State(every("compared"), "data"),
+        State({"type": "overlay", "index": ALL}, "id"),
+        prevent_initial_call=True,
+    )
+    def grow(
+        _: Any,
+        view: Mapping[str, Any],
+        selected: Sequence[Any],
+        chosen: Sequence[Any],
+        compared: Sequence[Any],
+        shown: Sequence[Mapping[str, str]],
+    ) -> tuple[Any, Any, Any]:
+        """Send what the compared runs have become, where one has grown; zoom and hidden lines stay."""
+        nothing = [no_update] * len(shown), [no_update] * len(shown), [no_update] * len(compared)
+        if not shown or view["page"] != "runs" or not compared[0]:
+            return nothing
+        keys = [row["key"] for row in selected[0] or []]
+        now = [keys, chosen[0], listing.stand(keys)]
+        if now[:2] != compared[0][:2] or now == compared[0]:  # another selection is on its way, or nothing is new
+            return nothing
+        charts = {chart.name: chart for chart in overlays.charts(opened(selected[0]), chosen[0] or [])}
+        drawn = [charts.get(part["index"]) for part in shown]
+        figures = [no_update if chart is None else chart.figure for chart in drawn]
+        return figures, [no_update if chart is None else chart.words for chart in drawn], [now]
+
+    def opened(rows: Sequence[Mapping[str, str]]) -> dict[str, Run]:
+        found = {}
+        for row in rows:
+            with contextlib.suppress(*UNREADABLE):  # its row says so
+                found[row["run"]] = runs.open(row["key"]).run
+        return found
 
 
 def _judged(

@@ -6,7 +6,8 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,11 @@ class Listing:
                 [self._rows[key] for key in fresh if self._came[key] <= since],
                 [key for key, revision in self._gone.items() if revision > since],
             )
+
+    def stand(self, keys: Iterable[str]) -> int:
+        """Return a number that is another one when one of these runs has grown, as far as was looked."""
+        with self._lock:
+            return zlib.crc32(repr([self._facts[key][0] for key in keys if key in self._facts]).encode())
 
     def _look(self) -> None:
         """Read what has changed in the folder, and number it."""

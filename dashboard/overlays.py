@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,11 +53,35 @@ def _parts(panel: Panel) -> list[Panel]:
     return [panel] if panel.kind in ("curve", "parabola") else []
 
 
+@dataclass(frozen=True)
+class Chart:
+    """A chart of several runs, with the name that it goes by while it is on the screen."""
+
+    name: str
+    title: str
+    figure: go.Figure
+
+    @property
+    def words(self) -> str:
+        """The chart in a sentence: the last value of each line."""
+        ends = [
+            f"{line.name} {number(float(line.y[-1]))}" if line.y is not None and len(line.y) else f"{line.name} nothing"
+            for line in self.figure.data
+        ]
+        return f"{self.title}: " + ", ".join(ends) + "."
+
+
 def comparison(runs: Mapping[str, Run], chosen: Sequence[str]) -> list[Component]:
     """Return the charts of the chosen readings, how the sweep went, and the differences in settings."""
+    cards = [_card(chart) for chart in charts(runs, chosen)]
+    return [html.Div(cards, className="overlays"), _differences(runs)]
+
+
+def charts(runs: Mapping[str, Run], chosen: Sequence[str]) -> list[Chart]:
+    """Return the charts of the chosen readings, and how the sweep went."""
     panels = {panel.readings[0]: panel for run in runs.values() for panel in shared(run)}
-    charts = [_card(panels[name].title, _overlay(panels[name], runs)) for name in chosen if name in panels]
-    return [html.Div(charts + _sweep(runs), className="overlays"), _differences(runs)]
+    found = [Chart(name, panels[name].title, _overlay(panels[name], runs)) for name in chosen if name in panels]
+    return found + _sweep(runs)
 
 
 def _overlay(panel: Panel, runs: Mapping[str, Run]) -> go.Figure:
@@ -70,6 +95,7 @@ def _overlay(panel: Panel, runs: Mapping[str, Run]) -> go.Figure:
                 "type": "scatter",
                 "mode": "lines",
                 "name": plain(label),
+                "uid": hashlib.blake2s(label.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest(),
                 "x": series.steps[kept],
                 "y": series.values[kept],
                 "line": {"color": colour(place), "width": 1.6, "dash": dash(place)},
@@ -111,7 +137,7 @@ def _series(run: Run, name: str) -> Series:
 # A sweep ----------------------------------------------------------------------------------------------------------
 
 
-def _sweep(runs: Mapping[str, Run]) -> list[Component]:
+def _sweep(runs: Mapping[str, Run]) -> list[Chart]:
     """Return how runs ended against their learning rate and their step length, where they are runs of a sweep."""
     rates = {label: _rate(run.meta) for label, run in runs.items()}
     if len(runs) < LEAST_SWEEP or len(set(rates.values())) < 2:
@@ -119,8 +145,8 @@ def _sweep(runs: Mapping[str, Run]) -> list[Component]:
     result, words = _results(runs)
     alphas = {label: _newest_median(_series(run, "alpha")) for label, run in runs.items()}
     return [
-        _card(f"{words} against the learning rate", _scatter(rates, result, "learning rate", words, "log")),
-        _card(f"{words} against α", _scatter(alphas, result, "median α of the newest tenth", words, "linear")),
+        Chart("by rate", f"{words} against the learning rate", _scatter(rates, result, "learning rate", words, "log")),
+        Chart("by α", f"{words} against α", _scatter(alphas, result, "median α of the newest tenth", words, "linear")),
     ]
 
 
@@ -190,16 +216,11 @@ def _differences(runs: Mapping[str, Run]) -> Component:
     return html.Div(table, className="differences", tabIndex=0)
 
 
-def _card(title: str, figure: go.Figure) -> Component:
-    graph = dcc.Graph(figure=figure, config=GRAPH_CONFIG, responsive=True)
+def _card(chart: Chart) -> Component:
+    """Return a chart with its title; what is drawn and said of it is renewed under its name."""
+    graph = dcc.Graph(
+        id={"type": "overlay", "index": chart.name}, figure=chart.figure, config=GRAPH_CONFIG, responsive=True
+    )
     plot = html.Div(graph, className="plot overlay-plot", **attributes(aria_hidden="true"))
-    return html.Article([html.H3(title), plot, html.P(_said(title, figure), className="unseen")], className="overlay")
-
-
-def _said(title: str, figure: go.Figure) -> str:
-    """Return a chart in a sentence: the last value of each line."""
-    ends = [
-        f"{line.name} {number(float(line.y[-1]))}" if line.y is not None and len(line.y) else f"{line.name} nothing"
-        for line in figure.data
-    ]
-    return f"{title}: " + ", ".join(ends) + "."
+    said = html.P(chart.words, className="unseen", id={"type": "overlay-words", "index": chart.name})
+    return html.Article([html.H3(chart.title), plot, said], className="overlay")

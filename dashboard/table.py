@@ -63,6 +63,7 @@ def page(news: News) -> list[Component]:
             ],
             className="compare-head",
         ),
+        dcc.Store(id=part("compared")),
         html.Div(nothing(), id=part("comparison")),
     ]
 
@@ -89,7 +90,7 @@ def _columns(found: Sequence[Row]) -> list[dict[str, Any]]:
             "headerName": "Worst finding",
             "width": 230,
             "tooltipField": "finding",
-            "comparator": {"function": "bySeverity(valueA, valueB, nodeA, nodeB)"},
+            "comparator": {"function": "bySeverity"},
             "sortingOrder": ["desc", "asc", None],  # the gravest first
             "cellClassRules": {f"{light}-cell": f"params.data.rank === {RANKS[light]}" for light in RANKS},
         },

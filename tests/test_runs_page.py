@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from page_server import page_server
 from synthetic_runs import PANELS, SyntheticRun, write_run
+from test_browser import trainer
 from visiting import visit
 
 from cockpitlite.dashboard import listing, overlays, table, verdict
@@ -248,12 +249,10 @@ def test_findings_sort_by_how_grave_they_are_and_are_filtered_by_their_words(bro
     with page_server(tmp_path) as server, visit(browser, server.url + "?page=runs") as seen:
         seen.until(f"{ROWS} === 5")
         seen.page.locator(HEADER.format("finding")).click()
-        seen.until(f"{NAMES}.join() === 'blew-up,slow,noted,quiet,unjudged'")
+        seen.until(f"{NAMES}.join() === 'blew-up,slow,unjudged,noted,quiet'")  # the page has judged the run it shows
         seen.page.locator(HEADER.format("finding")).click()
-        seen.until(f"{NAMES}.join() === 'unjudged,quiet,noted,slow,blew-up'")
-        place = seen.page.locator(".runs-table .ag-header-cell").filter(has_text="Worst finding").first
-        index = place.get_attribute("aria-colindex")
-        seen.page.locator(f".runs-table .ag-floating-filter[aria-colindex='{index}'] input").first.fill("learning rate")
+        seen.until(f"{NAMES}.join() === 'quiet,noted,unjudged,slow,blew-up'")
+        seen.page.locator(".runs-table .ag-floating-filter[col-id=finding] input").first.fill("warning")
         seen.until(f"{NAMES}.join() === 'slow'")
         assert seen.page.locator(".runs-table .warning-cell").count() == 1
 
@@ -282,15 +281,14 @@ def test_names_from_files_are_text_in_the_table_the_findings_and_the_comparison(
         for place in range(3):
             seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place).click()
         seen.until("document.querySelectorAll('.overlay-plot .scatterlayer').length === 4")
-        instruments = seen.page.locator("[id*=instruments].dash-dropdown, .instruments button").first
-        instruments.click()
-        seen.page.get_by_text(markup, exact=True).last.click()
+        seen.page.locator(".instruments button").first.click()
+        seen.page.get_by_role("option", name=markup).click()
         seen.page.keyboard.press("Escape")
         seen.until("document.querySelectorAll('.overlay-plot .scatterlayer').length === 5")
         seen.page.locator(".overlay-plot").first.hover()
-        seen.page.locator(".runs-table [col-id=finding].ag-cell").first.hover()
+        seen.page.locator(".runs-table [col-id=finding].ag-cell").last.hover()
         seen.page.locator(".ag-tooltip, .ag-tooltip-custom").first.wait_for()
-        assert markup in seen.page.locator(".runs-table [col-id=finding].ag-cell").first.inner_text()
+        assert markup in seen.page.locator(".runs-table [col-id=finding].ag-cell").last.inner_text()
         assert markup in seen.page.locator(".differences").inner_text()
         unhurt(seen)
         seen.page.locator(".runs-table [col-id=run].ag-cell").first.click()
@@ -303,3 +301,51 @@ def test_names_from_files_are_text_in_the_table_the_findings_and_the_comparison(
 def unhurt(seen):
     assert seen.page.locator("img[src=x]").count() == 0
     assert seen.page.evaluate("window.hurt") is None
+
+
+OVERLAY = "document.querySelector('.overlay-plot .js-plotly-plot')"
+ENDS = f"{OVERLAY}._fullData.map((trace) => Number(trace.x.at(-1)))"
+KEPT = f"[{OVERLAY}.layout.xaxis.range, {OVERLAY}._fullData.map((trace) => trace.visible), window.scrollY]"
+
+
+@pytest.mark.browser
+def test_a_comparison_grows_with_its_live_runs_and_stays_as_the_person_left_it(browser, tmp_path):
+    write_run(tmp_path / "done.cockpit", steps=50)
+    with (
+        trainer(tmp_path / "live.cockpit", rate=40, head=100),
+        page_server(tmp_path, wait=True) as server,
+        visit(browser, server.url + "?page=runs") as seen,
+    ):
+        seen.until(f"{ROWS} === 2")
+        for place in range(2):
+            seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place).click()
+        seen.until(f"{OVERLAY} && {OVERLAY}.data.length === 2")
+        seen.page.locator(".overlay-plot").first.scroll_into_view_if_needed()
+        box = seen.page.locator(".overlay-plot .nsewdrag").first.bounding_box()
+        seen.page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
+        seen.page.mouse.down()
+        seen.page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.5 * box["height"], steps=6)
+        seen.page.mouse.up()
+        seen.until(f"!{OVERLAY}._fullLayout.xaxis.autorange")
+        seen.page.locator(".overlay-plot .legendtoggle").first.click(force=True)
+        seen.until(f"{OVERLAY}._fullData.some((trace) => trace.visible === 'legendonly')")
+        before, ends = seen.page.evaluate(KEPT), seen.page.evaluate(ENDS)
+        for _ in range(3):
+            seen.until(f"Math.max(...{ENDS}) > {max(ends)}")
+            ends = seen.page.evaluate(ENDS)
+        assert min(ends) == 49  # of the run that is done
+        assert seen.page.evaluate(KEPT) == before
+
+
+def test_the_stand_of_runs_is_another_when_one_of_them_has_grown(tmp_path):
+    run = SyntheticRun(tmp_path / "live.cockpit")
+    run.write(5)
+    write_run(tmp_path / "done.cockpit", steps=5)
+    rows = listed(tmp_path)
+    rows.news(None)
+    both, done = rows.stand(["live.cockpit", "done.cockpit"]), rows.stand(["done.cockpit"])
+    run.write(5)
+    rows.news(None)
+    assert rows.stand(["live.cockpit", "done.cockpit"]) != both
+    assert rows.stand(["done.cockpit"]) == done
+    run.finish()

@@ -45,10 +45,12 @@
 
   window.dash_clientside = window.dash_clientside || {};
   window.dash_clientside.cockpit = Object.assign(window.dash_clientside.cockpit || {}, {
-    /* Look for runs and judge the chosen one, unless the last judgement is still on its way: asked again it would
-       be dropped when it came, and on a machine slower than the clock none would ever be shown. */
+    /* Look for runs, judge the chosen one and let a comparison grow, unless the last judgement or comparison is still
+       on its way: asked again it would be dropped when it came, and on a machine slower than the clock none would ever
+       be shown. */
     awake: function (ticks) {
-      const busy = document.hidden || document.querySelector("#verdict[data-dash-is-loading]");
+      const coming = "#verdict[data-dash-is-loading], #runs-page [data-dash-is-loading]";
+      const busy = document.hidden || document.querySelector(coming);
       return busy ? window.dash_clientside.no_update : ticks;
     },
 
