@@ -173,6 +173,9 @@ def many(folder: Path, runs: int) -> Path:
             rate = float(10 ** random.uniform(-4, 0))
             optimizer = {"class": "SGD", "groups": [{"lr": rate, "momentum": 0.9}]}
             writer.meta(status="finished", started=float(index), model={"class": "Net"}, optimizer=optimizer)
+            if index % 2:
+                title = "Learning rate probably too small"
+                writer.meta(findings=[{"code": "R2", "severity": "warning", "title": title, "since": 0}])
             writer.close()
     return folder
 
