@@ -237,10 +237,13 @@ def _register_runs(app: Dash, runs: Runs, listing: Listing) -> None:
         now = [keys, chosen[0], listing.stand(keys)]
         if now[:2] != compared[0][:2] or now == compared[0]:  # another selection is on its way, or nothing is new
             return nothing
-        charts = {chart.name: chart for chart in overlays.charts(opened(selected[0]), chosen[0] or [])}
+        found = opened(selected[0])
+        if len(found) < len(keys):  # one cannot be read now: the lines would be those of others
+            return nothing
+        charts = {chart.name: chart for chart in overlays.charts(found, chosen[0] or [])}
         drawn = [charts.get(part["index"]) for part in shown]
-        figures = [no_update if chart is None else chart.figure for chart in drawn]
-        return figures, [no_update if chart is None else chart.words for chart in drawn], [now]
+        changes = [no_update if chart is None else chart.change() for chart in drawn]
+        return changes, [no_update if chart is None else chart.words for chart in drawn], [now]
 
     def opened(rows: Sequence[Mapping[str, str]]) -> dict[str, Run]:
         found = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from dash import dcc, html
+from dash import Patch, dcc, html
 from dash.development.base_component import Component
 
 from cockpitlite import noise
@@ -70,6 +69,18 @@ class Chart:
         ]
         return f"{self.title}: " + ", ".join(ends) + "."
 
+    def change(self) -> Patch:
+        """Return the points for the chart of the same runs that is on the screen.
+
+        Whatever else it holds is left as it is there: a new figure would undo zoom and hidden lines.
+        """
+        patch = Patch()
+        for place, line in enumerate(self.figure.data):
+            for name in ("x", "y"):
+                patch["data"][place][name] = np.asarray(line[name]).tolist()
+            patch["data"][place]["hovertemplate"] = line.hovertemplate
+        return patch
+
 
 def comparison(runs: Mapping[str, Run], chosen: Sequence[str]) -> list[Component]:
     """Return the charts of the chosen readings, how the sweep went, and the differences in settings."""
@@ -95,7 +106,6 @@ def _overlay(panel: Panel, runs: Mapping[str, Run]) -> go.Figure:
                 "type": "scatter",
                 "mode": "lines",
                 "name": plain(label),
-                "uid": hashlib.blake2s(label.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest(),
                 "x": series.steps[kept],
                 "y": series.values[kept],
                 "line": {"color": colour(place), "width": 1.6, "dash": dash(place)},
