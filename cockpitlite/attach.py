@@ -33,6 +33,8 @@ from cockpitlite.tracker import Tracker, Watched
 from cockpitlite.weakly import weakly
 
 if TYPE_CHECKING:
+    from cockpitlite.notebook import Page
+
     PanelChoice = str | type[Instrument] | Instrument | Iterable[str | type[Instrument] | Instrument]
 
 MOST_OVERHEAD = 4.0  # more is meant as percent
@@ -285,6 +287,12 @@ class Cockpit:
         self._recorder.close()
         _open.discard(self)
         self._call_back()
+
+    def show(self, *, height: int = 800, port: int = 8050, prefix: str | None = None) -> Page:
+        """Show the live page of this run below a notebook's cell or in a browser, as :func:`cockpitlite.show` does."""
+        from cockpitlite.notebook import show
+
+        return show(self._run, height=height, port=port, prefix=prefix)
 
     def open_dashboard(self) -> None:
         """Open the live page of this run, in a process of its own."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +43,20 @@ def create_app(
     host: str = "127.0.0.1",
     token: str | None = None,
     prefix: str = "/",
+    secret: str | None = None,
+    framed_by: Sequence[str] = (),
 ) -> Dash:
     """Return the page for one run file, or for all run files in a folder and below it.
 
     ``host`` is the address it will be served on, ``token`` what a visitor must bring, ``prefix`` the path that it is
-    reached under (see ``serve``). Raises FileNotFoundError where ``path`` does not exist, ValueError for a folder
-    without runs or a prefix that is no path, RunFileError for a file that is not a run file; none of those about
-    ``path`` with ``wait``, which shows runs as they come.
+    reached under (see ``serve``). A ``secret`` is a part of the path after it, without which nothing is answered.
+    ``framed_by`` are origins that may show the page in a frame, besides those on the visitor's own machine.
+    Raises FileNotFoundError where ``path`` does not exist, ValueError for a folder without runs or a prefix that is no
+    path, RunFileError for a file that is not a run file; none of those about ``path`` with ``wait``, which shows runs
+    as they come.
     """
     prefix = mount.path(prefix)
+    page = f"{prefix}{secret}/" if secret else prefix
     root = Path(path)
     if not wait:
         check(root)
@@ -59,7 +66,7 @@ def create_app(
         assets_folder=str(ASSETS),
         title="Cockpitlite",
         update_title="",
-        requests_pathname_prefix=prefix,
+        requests_pathname_prefix=page,
         routes_pathname_prefix="/",
         add_log_handler=False,
     )
@@ -71,8 +78,11 @@ def create_app(
     ticks.offer(app.server, runs, judge, app.config.routes_pathname_prefix)
     packing.pack(app.server)
     packing.keep(app.server, app.config.routes_pathname_prefix + app.config.assets_url_path.strip("/") + "/")
+    if secret:
+        access.hide(app.server, secret, page)
     mount.under(app.server, prefix)
-    access.guard(app.server, token=token, host=host, prefix=prefix, policy=lambda: _content_policy(app))
+    policy = functools.partial(_content_policy, app, (*access.NEIGHBOURS, *framed_by))
+    access.guard(app.server, token=token, host=None if secret else host, prefix=prefix, policy=policy)
     return app
 
 
@@ -88,10 +98,11 @@ def _plotly(app: Dash) -> str:
     return f"{app.config.requests_pathname_prefix}_dash-component-suites/plotly/{name}"
 
 
-def _content_policy(app: Dash) -> str:
+def _content_policy(app: Dash, frames: Sequence[str]) -> str:
     """Let the page load nothing but what this server sends, and run no script that a run file brought in."""
     scripts = " ".join(["'self'", *app.csp_hashes()])
     return (
         f"default-src 'self'; script-src {scripts}; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'self'; form-action 'self'"
+        "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'self'; form-action 'self'; "
+        f"frame-ancestors {' '.join(frames)}"
     )

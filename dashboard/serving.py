@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +67,21 @@ def opened(
     wait: bool = False,
     prefix: str = "/",
     token: str | None = None,
+    hidden: bool = False,
+    framed_by: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """Listen for the page, which is answered for while ``serve_forever`` runs; raises what :func:`serve` raises."""
+    """Listen for the page, which is answered for while ``serve_forever`` runs; raises what :func:`serve` raises.
+
+    ``hidden``, it has a path that nobody guesses. ``framed_by`` is as in :func:`create_app`.
+    """
+    secret = access.new_token() if hidden else None
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with _listen(host, port) as listener:
         port = listener.getsockname()[1]
         prefix = mount.path(prefix.replace("{port}", str(port)))
-        app = create_app(path, wait=wait, host=host, token=token, prefix=prefix)
-        server = Server(app.server, host, listener, address(host, port, token, prefix))
+        app = create_app(path, wait=wait, host=host, token=token, prefix=prefix, secret=secret, framed_by=framed_by)
+        page = app.config.requests_pathname_prefix
+        server = Server(app.server, host, listener, path=page, url=address(host, port, token, page))
     with server:
         yield server
 
@@ -82,8 +89,8 @@ def opened(
 class Server(ThreadedWSGIServer):
     """A server that leaves no thread of a request behind: one that runs while the interpreter ends can abort it."""
 
-    def __init__(self, app: Callable[..., Any], host: str, listener: socket.socket, url: str) -> None:
-        self.url = url
+    def __init__(self, app: Callable[..., Any], host: str, listener: socket.socket, *, path: str, url: str) -> None:
+        self.path, self.url = path, url
         self._is_to_end = False
         self._requests: dict[threading.Thread, socket.socket] = {}
         super().__init__(host, 0, app, fd=listener.fileno())
