@@ -78,11 +78,12 @@ def until_refused(port: int) -> None:
         time.sleep(0.05)
 
 
-def test_a_page_stands_below_its_cell_once_and_below_later_ones_that_ask_for_it(cells, run_path):
-    write_run(run_path, steps=2)
+def test_a_page_stands_below_its_cell_once_and_below_later_ones_that_ask_for_it(cells, tmp_path):
+    run_path = write_run(tmp_path / 'a">.cockpit', steps=2)
     page = cockpitlite.show(run_path, height=321)
     (shown,) = cells.shown
-    assert f'<iframe src="{page.url}" title="Cockpitlite: run.cockpit" width="100%" height="321"' in shown["text/html"]
+    frame = f'<iframe src="{page.url}" title="Cockpitlite: a&quot;&gt;.cockpit" width="100%" height="321" '
+    assert shown["text/html"].startswith(frame)
     assert answer(page.url)[0] == 200
     assert cells.value(page) == {"text/plain": f"Cockpitlite shows {run_path} at {page.url}"}
     assert cells.value(page) == shown
@@ -297,6 +298,19 @@ def test_a_page_that_cannot_be_made_says_why(cells, run_path, tmp_path, monkeypa
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     with pytest.raises(error, match=words):
         cockpitlite.show(run_path)
+
+
+def test_a_training_shows_its_page_or_goes_on_without_one(cells, watch, tmp_path, monkeypatch):
+    import torch
+
+    model = torch.nn.Linear(2, 1)
+    watch(torch.optim.SGD(model.parameters(), lr=0.1), model, dashboard=True, run=tmp_path / "a.cockpit")
+    (shown,) = cells.shown
+    assert answer(shown["text/plain"].split()[-1])[0] == 200
+    (tmp_path / "dash.py").write_text("raise ModuleNotFoundError(\"No module named 'dash'\")")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with pytest.warns(UserWarning, match="the live page is not shown: .*No module named 'dash'"):
+        watch(torch.optim.SGD(model.parameters(), lr=0.1), model, dashboard=True, run=tmp_path / "b.cockpit")
 
 
 def test_the_handle_shows_its_own_run_also_when_it_is_closed(cells, watch, run_path):
