@@ -153,12 +153,10 @@ def test_another_thread_than_the_main_one_serves_as_well(run_path):
     program = (
         "import sys, threading\nfrom cockpitlite.dashboard import serve\n"
         "options = {'port': 0, 'open_browser': False}\n"
-        "threading.Thread(target=serve, args=sys.argv[1:], kwargs=options, daemon=True).start()\n"
-        "sys.stdin.readline()"
+        "thread = threading.Thread(target=serve, args=sys.argv[1:], kwargs=options)\n"
+        "thread.start()\nthread.join()"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", program, run_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", program, run_path], stdout=subprocess.PIPE, text=True) as process:
         page = http.client.HTTPConnection("127.0.0.1", Served(process).port, timeout=PATIENCE)
         page.request("GET", "/")
         assert page.getresponse().status == 200
