@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from cockpitlite.attach import watch
     from cockpitlite.diagnosis import Evidence, Finding, diagnose
     from cockpitlite.instrument import Instrument
+    from cockpitlite.notebook import show
     from cockpitlite.panel import Panel
     from cockpitlite.plots import plot
     from cockpitlite.schedule import every, logarithmic
@@ -31,6 +32,7 @@ _HOMES = {
     "Evidence": "diagnosis",
     "Finding": "diagnosis",
     "plot": "plots",
+    "show": "notebook",
 }
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "load",
     "logarithmic",
     "plot",
+    "show",
     "watch",
 ]
 

@@ -9,7 +9,6 @@ import numbers
 import os
 import secrets
 import socket
-import subprocess
 import sys
 import time
 import warnings
@@ -34,6 +33,8 @@ from cockpitlite.tracker import Tracker, Watched
 from cockpitlite.weakly import weakly
 
 if TYPE_CHECKING:
+    from cockpitlite.notebook import Page
+
     PanelChoice = str | type[Instrument] | Instrument | Iterable[str | type[Instrument] | Instrument]
 
 MOST_OVERHEAD = 4.0  # more is meant as percent
@@ -72,7 +73,7 @@ def watch(
     existing one.
     ``batch_dim`` is the axis of the model's inputs that counts samples; a mapping of module names to axes says it for
     the outputs of single modules (``""`` is the model).
-    ``dashboard`` opens the live page in a process of its own.
+    ``dashboard`` shows the live page: below a notebook's cell, elsewhere in a browser (:func:`cockpitlite.show`).
     ``on_finding`` is called in the training process with each new Finding of the diagnosis, those that only the end of
     the run shows as it is closed. An error in it becomes a warning; to end the training raise KeyboardInterrupt or
     SystemExit.
@@ -297,11 +298,18 @@ class Cockpit:
         _open.discard(self)
         self._call_back()
 
+    def show(self, *, height: int = 800, port: int = 8050, prefix: str | None = None) -> Page:
+        """Show the live page of this run below a notebook's cell or in a browser, as :func:`cockpitlite.show` does."""
+        from cockpitlite.notebook import show
+
+        return show(self._run, height=height, port=port, prefix=prefix)
+
     def open_dashboard(self) -> None:
-        """Open the live page of this run, in a process of its own."""
-        command = [sys.executable, "-m", "cockpitlite", "dashboard", str(self._run)]
-        self._page = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        atexit.register(self._page.terminate)
+        """Show the live page as :meth:`show` does; where that fails, warn and go on."""
+        try:
+            self.show()
+        except (OSError, ValueError, ImportError, RuntimeError) as error:
+            warnings.warn(f"cockpitlite: the live page is not shown: {error}", stacklevel=3)
 
     def __del__(self) -> None:
         """End the file of a watch whose optimizer was let go of without :meth:`close`; wait for nothing here."""

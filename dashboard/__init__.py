@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from cockpitlite.dashboard.app import create_app, serve
+from cockpitlite.dashboard.app import create_app
+from cockpitlite.dashboard.serving import serve
 
 __all__ = ["create_app", "serve"]

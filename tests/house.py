@@ -84,7 +84,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "describe": set(),
     "notes": {"graph", "loss_functions", "statistics", "schedule", "recorder"},
     "tracker": TRAINING - {"tracker", "attach", "demo"} | SHARED,
-    "attach": {"tracker", "weakly", "schedule", "instrument", "instruments", "recorder", "describe"} | SHARED,
+    "attach": {"tracker", "weakly", "schedule", "instrument", "instruments", "recorder", "describe", "notebook"}
+    | SHARED,
     # The viewing half: the run file is all it knows of training.
     "reduction": set(),
     "heat": {"store"},
@@ -94,6 +95,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plots": {"compare", "reduction", "heat", "noise", "marks"} | SHARED,
     "export": SHARED,
     "dashboard": {"compare", "reduction", "heat", "noise", "marks"} | SHARED,
+    "beside": {"store", "dashboard"},
+    "notebook": {"store", "beside"},
     "cli": {"compare", "reduction", "heat", "noise", "marks", "plots", "export", "dashboard"} | SHARED,
     "__main__": {"cli"},
     # The demo is a user's script: it trains and then looks, by public names.
@@ -114,6 +117,8 @@ MAY_USE: dict[str, set[str]] = {
     "flask": {"dashboard"},
     "werkzeug": {"dashboard"},
     "rich": {"cli", "demo"},
+    "IPython": {"notebook"},
+    "google": {"notebook"},
     "sqlite3": {"store"},
     "pickle": set(),  # a run file from a stranger must not run code
     "marshal": set(),

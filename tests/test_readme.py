@@ -10,11 +10,12 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812  # as the README has it
 
 import cockpitlite
+from cockpitlite import notebook
 from cockpitlite.cli import _parser
 
 HOUSE = Path(__file__).parents[1]
 README = (HOUSE / "README.md").read_text(encoding="utf-8")
-LOOP, FILE, INSTRUMENT = re.findall(r"```python\n(.*?)```", README, re.S)
+LOOP, NOTEBOOK, FILE, INSTRUMENT = re.findall(r"```python\n(.*?)```", README, re.S)
 
 
 @pytest.fixture
@@ -39,6 +40,20 @@ def test_the_one_line_and_the_file(scene, tmp_path):
     exec(FILE.replace('"runs/x.cockpit"', repr(str(path))), scene)
     assert (tmp_path / "cockpit.png").stat().st_size > 0
     assert scene["steps"].tolist()[:1] == [0]
+
+
+def test_the_page_in_a_notebook(scene, monkeypatch, capsys):
+    for screen in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(screen, raising=False)
+    exec(LOOP, scene)
+    try:
+        exec(NOTEBOOK, scene)
+        said = capsys.readouterr().out.splitlines()
+        assert [line.split()[2] for line in said] == [str(scene["optimizer"].cockpit.run), "runs"]
+    finally:
+        notebook._end_all()
+        notebook._servers.clear()
+        scene["optimizer"].cockpit.close()
 
 
 def test_an_instrument_of_your_own(scene):

@@ -17,7 +17,6 @@ import weakref
 from collections import Counter
 from pathlib import Path
 from threading import Thread
-from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -668,24 +667,6 @@ def test_logging_before_the_first_step_does_not_stop_training(watch):
     steps(model, optimizer, 2)
     run = land(optimizer)
     assert run.series("epoch")[1].tolist() == [0.0]
-
-
-def test_the_live_page_opens_in_a_process_that_serves_it(watch):
-    started = []
-
-    def noted(command, **options):
-        started.append(command)
-        return SimpleNamespace(terminate=lambda: None)
-
-    _, optimizer = start(watch)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subprocess, "Popen", noted)
-        optimizer.cockpit.open_dashboard()
-    optimizer.cockpit.close()
-    (command,) = started
-    assert command[-1] == str(optimizer.cockpit.run)
-    done = subprocess.run([*command[:-1], "--help"], capture_output=True, text=True, check=True)
-    assert "--no-browser" in done.stdout
 
 
 def test_the_handle_knows_its_run_and_findings(watch, run_path):
