@@ -14,7 +14,7 @@ from cockpitlite.store import Values
 LOW, HIGH = 0.01, 10**0.5  # the gauge's ends; values beyond stand in its outermost bins
 BINS = 40
 EDGES = np.linspace(math.log10(LOW), math.log10(HIGH), BINS + 1)
-BOUND = 1.0  # of a panel that names no healthy range: an error as large as what is estimated
+BOUND = 0.95  # of a panel that names no healthy range: nine tenths of ‖g‖² are noise
 TICKS = ((0.01, ""), (0.1, "1 %"), (0.1**0.5, "10 %"), (1.0, "all"))  # values, and how much of ‖g‖² is noise there
 NEWEST = 0.1  # share of the values that are the newest
 

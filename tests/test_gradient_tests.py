@@ -82,7 +82,7 @@ def test_every_test_has_a_row_with_a_ball_on_the_side_of_the_bound_where_its_new
     everything, newest, balls, said = figure.data
     assert list(balls.y) == [2, 1, 0] == sorted(set(everything.base), reverse=True)
     bound = next(shape.x0 for shape in figure.layout.shapes if shape.type == "line" and shape.x0 == shape.x1)
-    assert bound == 0  # the logarithm of 1
+    assert bound == pytest.approx(math.log10(0.95))
     assert [x > bound for x in balls.x] == [True, False, True]
     assert [colour == gauge.FAULT for colour in balls.marker.color] == [True, False, True]
     assert [text.split("  ")[0].strip(" <b>/") for text in said.text] == ["norm test", "inner test", "ortho test"]
