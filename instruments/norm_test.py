@@ -20,10 +20,10 @@ TESTS = Panel(
 class NormTest(Instrument):
     """sqrt(Σ‖g_n − g‖² / (N(N−1)‖g‖²)) (Byrd et al. 2012, eq. 3.9): the relative error of the mini-batch gradient.
 
-    Up to about 0.95 the batch tells the direction. Its square is the share of ‖g‖² that is noise: at 0.71 as much noise as
-    signal, with the batch as large as the noise scale (see NoiseScale), and more where a larger batch pays. A batch of
-    nothing but noise has about 1, seldom much more, as g holds the noise too. The square is also the sum of the squares
-    of the inner-product and the orthogonality test. Costs the per-sample norms.
+    Up to about 0.95 the batch tells the direction. Its square is the share of ‖g‖² that is noise: at 0.71 as much noise
+    as signal, with the batch as large as the noise scale (see NoiseScale), and more where a larger batch pays. A batch
+    of nothing but noise has about 1, seldom much more, as g holds the noise too. The square is also the sum of the
+    squares of the inner-product and the orthogonality test. Costs the per-sample norms.
     """
 
     panel = TESTS

@@ -92,7 +92,7 @@ def test_every_test_has_a_row_with_a_ball_on_the_side_of_the_bound_where_its_new
 def test_the_side_where_the_batch_is_large_enough_is_shaded_and_named():
     shapes = gauge.figure(PANEL, Readings()).layout.shapes
     (good,) = [shape for shape in shapes if shape.label.text == "the batch tells the direction"]
-    assert (good.x0, good.x1) == (noise.EDGES[0], 0) and "0,158,115" in good.fillcolor
+    assert (good.x0, good.x1) == (noise.EDGES[0], noise.place(0.95)) and "0,158,115" in good.fillcolor
 
 
 def test_the_chart_below_shows_all_tests_each_with_a_look_of_its_own_and_shades_what_is_healthy():
@@ -106,8 +106,8 @@ def test_the_chart_below_shows_all_tests_each_with_a_look_of_its_own_and_shades_
 def test_those_who_do_not_see_it_are_told_the_same():
     said = words_of(layout.words(PANEL, read(norm_test=[0.5], inner_test=[0.3], ortho_test=[1.2]), {}))
     assert (
-        "Median of the newest tenth: norm test 0.50 · 25 % noise, below 1; inner test 0.30 · 9 % noise, below 1; "
-        "ortho test 1.20 · 100 % noise, not below 1." in said
+        "Median of the newest tenth: norm test 0.50 · 25 % noise, below 0.95; "
+        "inner test 0.30 · 9 % noise, below 0.95; ortho test 1.20 · 100 % noise, not below 0.95." in said
     )
     assert "1 values of each test" in said
     assert words_of(layout.value(PANEL, read(norm_test=[0.5]))) == "0.50"
