@@ -1,4 +1,4 @@
-"""Take pictures in Chromium: a finding and its evidence for docs/reading-a-finding.md, a map of layers for the README.
+"""Take pictures: the page, a map of layers and the plot for the README, a finding for docs/reading-a-finding.md.
 
 python docs/shots.py
 """
@@ -27,9 +27,17 @@ HERE = Path(__file__).parent
 SIZE = {"width": 1280, "height": 700}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 MAP: ViewportSize = {"width": 1280, "height": 1000}
+PAGE: ViewportSize = {"width": 1440, "height": 1000}
 LAYER, STEP = "6.0.weight", 160  # chosen on the map
 DEPTH = 12  # of the network whose layers are mapped
 COLOURS = 200  # a picture of a page needs no more, and takes a third of the bytes
+
+
+def demonstrated(folder: Path) -> dict[str, Path]:
+    """Return the runs of the demo by name."""
+    command = [sys.executable, "-m", "cockpitlite", "demo", "--no-serve", "--output", str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return {path.stem: path for path in folder.rglob("*.cockpit")}
 
 
 def deep(path: Path) -> Path:
@@ -74,6 +82,18 @@ def opened(browser: Browser, url: str, scheme: str) -> Iterator[Page]:
 
 
 @contextlib.contextmanager
+def overviewed(browser: Browser, url: str, scheme: str, size: ViewportSize) -> Iterator[Page]:
+    """Open the overview of a run."""
+    context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(url)
+    page.locator(".finding").first.wait_for()
+    page.locator(".scatterlayer").first.wait_for()
+    yield page
+    context.close()
+
+
+@contextlib.contextmanager
 def mapped(browser: Browser, url: str, scheme: str, size: ViewportSize) -> Iterator[Page]:
     """Open the page of layers, with a layer chosen."""
     context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
@@ -98,6 +118,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made, sync_playwright() as playwright:
         runs = trained(Path(made))
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        demo = demonstrated(Path(made) / "demo")
+        shown = (
+            ("too-small", "dark", "dark", PAGE),
+            ("good", "light", "light", PAGE),
+            ("good", "phone", "dark", PHONE),
+        )
+        for run, name, scheme, size in shown:
+            with served(demo[run]) as url, overviewed(browser, url, scheme, size) as page:
+                keep(page, f"page-{name}.png")
+        cockpitlite.plot(cockpitlite.load(demo["good"]), HERE / "plot.png")
         with served(runs["blow-up"]) as url:
             for scheme in ("light", "dark"):
                 with opened(browser, url, scheme) as page:
