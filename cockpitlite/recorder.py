@@ -492,7 +492,8 @@ class Recorder:
             if broken and not self._broken:
                 self.on_alarm()
                 if step < shipment.step or not shipment.places:
-                    self._writer.event(step, "nonfinite", {"what": "loss", "layer": None, "sample": None})
+                    seen = {"what": "loss", "layer": None, "sample": None, "searched": False}
+                    self._writer.event(step, "nonfinite", seen)
             self._broken = broken
 
     def _report_scan(self, shipment: _Shipment, magnitudes: NDArray[np.float64]) -> None:

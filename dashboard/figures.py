@@ -20,7 +20,7 @@ from cockpitlite.dashboard.readings import Readings, Series, Window
 from cockpitlite.dashboard.smoothing import smoothed
 from cockpitlite.dashboard.text import number, plain
 from cockpitlite.marks import KINDS, Kind, Mark, thinned
-from cockpitlite.panel import Panel, Scale
+from cockpitlite.panel import Panel, Per, Scale
 from cockpitlite.store import Steps, Values
 
 Role = Literal[
@@ -30,7 +30,9 @@ Role = Literal[
 COLUMNS = 300  # pixel columns of a chart whose width is not known yet
 LAYER_LINES = 12  # more layers than this are drawn as their range
 RATIO_WINDOW = 50  # points over which a ratio's parts are summed before they are divided
+PLURALS: dict[Per, str] = {"layer": "layers", "class": "classes", "group": "groups"}
 SPARSE = 40  # so few points are marked one by one
+PIXELS = 300  # of a chart's width, about: a stretch between gaps that is narrower than one is not seen as a line
 PAUSE = 5  # a line is not drawn over a pause that is so many times as long as the distances on both sides of it
 MARK_WIDTH = 6  # pixels between marks that are all alike
 LINE_WIDTH = 10  # pixels between upright lines of one kind, at least half of this
@@ -132,7 +134,10 @@ def curves(panel: Panel, readings: Readings, smoothing: float = 0.0, window: Win
     layers stay as they are; ``window`` is the range of steps in view.
     """
     bare = [*_main_curves(panel, readings), *_second_curves(panel, readings)]
-    lines = [*_layer_curves(readings), *(_smooth_curves(panel, readings, smoothing, window) if smoothing else bare)]
+    lines = [
+        *_layer_curves(readings, PLURALS[panel.per]),
+        *(_smooth_curves(panel, readings, smoothing, window) if smoothing else bare),
+    ]
     marked = [curve for curve in bare if curve.role in ("main", "second")]
     marks = [_nonfinite(panel, readings), *([_below(marked)] if panel.scale == "log" else [])]
     last = max((line.end for line in (*lines, *marks)), default=-1)
@@ -314,7 +319,7 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _layer_curves(readings: Readings) -> list[Curve]:
+def _layer_curves(readings: Readings, noun: str) -> list[Curve]:
     layers = readings.layers
     if len(layers.names) < 2:
         return []
@@ -323,7 +328,7 @@ def _layer_curves(readings: Readings) -> list[Curve]:
             Curve(f"layer:{name}", "layer", name, layers.steps, layers.values[:, index])
             for index, name in enumerate(layers.names)
         ]
-        return [Curve("layers", "layers", f"{len(lines)} layers", layers.steps[:1], np.array([np.nan])), *lines]
+        return [Curve("layers", "layers", f"{len(lines)} {noun}", layers.steps[:1], np.array([np.nan])), *lines]
     known = np.isfinite(layers.values)
     rows = known.any(axis=1)
     steps, values, known = layers.steps[rows], layers.values[rows], known[rows]
@@ -412,12 +417,14 @@ def _uid(key: str) -> str:
 
 
 def _mode(curve: Curve) -> dict[str, Any]:
-    """Mark the points where a line alone would not show them: few points, or points between gaps."""
-    known = np.isfinite(curve.values)
-    alone = known & ~np.append(known[1:], False) & ~np.append(False, known[:-1])
+    """Mark the points where a line alone would not show them: few points, or short stretches between gaps."""
     if len(curve) <= SPARSE:
         return {"mode": "lines+markers", "marker": {"size": 4}}
-    return {"mode": "lines+markers" if alone.any() else "lines", "marker": {"size": 2.6}}
+    known = np.concatenate([[False], np.isfinite(curve.values), [False]])
+    begins, ends = np.flatnonzero(known[1:] & ~known[:-1]), np.flatnonzero(known[:-1] & ~known[1:])
+    spans = curve.steps[ends - 1] - curve.steps[begins]
+    short = len(spans) and spans.min() * PIXELS < curve.steps[-1] - curve.steps[0]
+    return {"mode": "lines+markers" if short else "lines", "marker": {"size": 2.6}}
 
 
 def _mark_style(symbol: str, colour: str, size: int) -> dict[str, Any]:
@@ -453,6 +460,7 @@ def layout(panel: Panel, revision: str = "") -> dict[str, Any]:
             "tickprefix": "step ",
             "showtickprefix": "first",
             "exponentformat": "SI",
+            "showexponent": "all",  # else it is shown where the prefix is
             "nticks": 5,
             "ticklabelstandoff": 7,
         },

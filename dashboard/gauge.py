@@ -146,7 +146,9 @@ def caption(panel: Panel, readings: Readings, advice: Advice | None = None) -> s
         where = "" if math.isnan(advice.place(shown.median)) else " The ring shows where steps would then end."
         band = " The band shows where, at those rates." if where and advice.span is not None else ""
         words.append(advice.words + where + band)
-    words += [f"{shown.count:,}{of} values, the newest {shown.newest_count:,} in colour"]
+    words += [
+        f"{shown.count:,}{of} {'value' if shown.count == 1 else 'values'}, the newest {shown.newest_count:,} in colour"
+    ]
     if shown.beyond:
         words.append(f"{shown.beyond:,} beyond ±{REACH} drawn at the edge")
     return " · ".join(words)

@@ -80,7 +80,8 @@ def caption(panel: Panel, readings: Readings) -> str:
         return ""
     points = readings.of(most.name).points
     of = f" of {points:,}" if points > 2 * most.count else ""  # a sample
-    text = [f"{most.count:,}{of} values of each test, the newest {most.newest_count:,} in colour"]
+    values = "value" if most.count == 1 else "values"
+    text = [f"{most.count:,}{of} {values} of each test, the newest {most.newest_count:,} in colour"]
     if beyond := sum(row.beyond for row in found):
         text.append(f"{beyond:,} beyond {noise.LOW:g} to {noise.HIGH:.2g} drawn at the edge")
     return " · ".join(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import unescape
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,14 @@ class Chart:
 
     @property
     def words(self) -> str:
-        """The chart in a sentence: the last value of each line."""
+        """The chart in a sentence: the last value of each line, of many lines how many there are."""
+        lines = self.figure.data
+        if len(lines) > NAMED:
+            return f"{self.title} of {len(lines)} runs."
         ends = [
-            f"{line.name} {number(float(line.y[-1]))}" if line.y is not None and len(line.y) else f"{line.name} nothing"
-            for line in self.figure.data
+            unescape(line.name)
+            + (f" {number(float(line.y[-1]))}" if line.y is not None and len(line.y) else " nothing")
+            for line in lines
         ]
         return f"{self.title}: " + ", ".join(ends) + "."
 

@@ -51,8 +51,11 @@ class Runs:
         self._open: OrderedDict[str, OpenRun] = OrderedDict()
 
     def entries(self) -> list[Entry]:
-        """Return the runs, the most recently changed first."""
-        return [Entry(key, _live(path)) for key, path in self.paths().items()]
+        """Return the runs: those that are live, the one that was started last first, then the last changed first."""
+        paths = self.paths()
+        found = [Entry(key, _live(path)) for key, path in paths.items()]
+        live = sorted((entry for entry in found if entry.live), key=lambda entry: -_started(paths[entry.key]))
+        return live + [entry for entry in found if not entry.live]
 
     def open(self, key: str) -> OpenRun:
         """Return a run by its key.
@@ -85,6 +88,14 @@ class Runs:
         home = self.root.resolve()
         found = find_runs(self.root)
         return {path.relative_to(self.root).as_posix(): path for path in found if path.resolve().is_relative_to(home)}
+
+
+def _started(path: Path) -> float:
+    """Return when a run was started, 0 where it does not say."""
+    try:
+        return float(load(path).meta.get("started", 0.0))
+    except UNREADABLE:
+        return 0.0
 
 
 def check(root: Path) -> None:

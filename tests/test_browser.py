@@ -392,6 +392,21 @@ def test_a_waiting_page_opens_the_first_run_and_follows_the_next(browser, tmp_pa
             seen.page.locator("#picker", has_text="second").wait_for()
 
 
+def test_of_two_live_runs_the_page_stays_at_the_one_that_its_address_names(browser, tmp_path):
+    with trainer(tmp_path / "first.cockpit"), trainer(tmp_path / "second.cockpit"), page_server(tmp_path) as server:
+        with visit(browser, server.url) as seen:
+            seen.until_charts()
+            picked = seen.page.locator("#picker").inner_text()
+            seen.page.wait_for_timeout(5000)  # longer than it takes to look for runs
+            assert seen.page.locator("#picker").inner_text() == picked
+        for name in ("first", "second"):
+            with visit(browser, f"{server.url}?run={name}.cockpit") as seen:
+                seen.until_charts()
+                seen.until(f"document.title.includes('{name}')")
+                seen.page.wait_for_timeout(3000)
+                assert name in seen.page.locator("#picker").inner_text() and f"run={name}" in seen.page.url
+
+
 def test_a_panel_that_comes_while_the_page_is_open_appears_in_its_group(browser, tmp_path):
     run = SyntheticRun(tmp_path / "digits.cockpit")
     run.write(20)

@@ -203,6 +203,8 @@ def test_points_between_gaps_are_marked_because_a_line_would_not_show_them():
     values[::2] = 1.0
     assert "markers" in trace_of(figures.figure(LOSS, readings(loss=values)), "loss").mode
     assert trace_of(figures.figure(LOSS, readings(loss=np.ones(400))), "loss").mode == "lines"
+    bursts = np.where(np.arange(3000) % 100 < 2, 1.0, np.nan)  # two values side by side are no wider than a pixel
+    assert "markers" in trace_of(figures.figure(LOSS, readings(loss=bursts)), "loss").mode
 
 
 def test_values_a_log_axis_cannot_show_are_marked():
@@ -795,6 +797,17 @@ def test_a_run_that_is_being_written_is_live(tmp_path):
     assert [entry.live for entry in Runs(tmp_path).entries()] == [True]
     writing.finish()
     assert [entry.live for entry in Runs(tmp_path).entries()] == [False]
+
+
+def test_of_several_live_runs_the_newest_is_the_one_that_was_started_last(tmp_path):
+    for name, started in (("first", 100.0), ("second", 200.0)):
+        run = SyntheticRun(tmp_path / f"{name}.cockpit")
+        run.writer.meta(started=started)
+        run.write(1)
+    write_run(tmp_path / "over.cockpit", steps=3)
+    for changed in ("first", "second"):
+        os.utime(tmp_path / f"{changed}.cockpit")
+        assert [entry.label for entry in Runs(tmp_path).entries()] == ["second", "first", "over"]
 
 
 @pytest.mark.parametrize("key", ["../secret.cockpit", "/etc/passwd", "", ".", "nothing.cockpit", "link.cockpit"])

@@ -109,7 +109,7 @@ def test_those_who_do_not_see_it_are_told_the_same():
         "Median of the newest tenth: norm test 0.50 · 25 % noise, below 0.95; "
         "inner test 0.30 · 9 % noise, below 0.95; ortho test 1.20 · 100 % noise, not below 0.95." in said
     )
-    assert "1 values of each test" in said
+    assert "1 value of each test" in said
     assert words_of(layout.value(PANEL, read(norm_test=[0.5]))) == "0.50"
 
 

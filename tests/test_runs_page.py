@@ -183,6 +183,7 @@ def test_the_comparison_names_runs_as_text_and_says_what_differs(tmp_path):
     figure = overlays._overlay(overlays.shared(next(iter(runs.values())))[0], runs)
     assert len(figure.data) == 3
     assert all("<b>0" not in line.name and "</b>%{x}" not in line.hovertemplate for line in figure.data)
+    assert overlays.Chart("loss", "Loss", figure).words.startswith("Loss: <b>0</b>%{x} ")  # a text, of no HTML
 
 
 def _plain(thing):

@@ -1042,9 +1042,14 @@ def test_a_nan_between_tracked_steps_is_seen(watch):
     model, optimizer = start(watch, every=100)
     poisoned(model, optimizer, when=3)
     run = land(optimizer)
-    first = run.events("nonfinite")[0]
-    assert first.step in (3, 4)
+    first, second = run.events("nonfinite")
+    assert (first.step, first.data["what"], first.data["searched"]) == (3, "loss", False)
+    assert (second.step, second.data["what"]) == (4, "parameter")  # of which the next step, looked at closely, tells
     assert np.isnan(run.series("loss")[1][3:]).all()
+    found = cockpitlite.diagnose(run)[0]
+    assert (found.code, found.since) == ("R0", 3)
+    assert "The step itself was not searched; in step 4 the first such value was in the parameter" in found.explanation
+    assert "was finite" not in found.explanation + found.suggestion
 
 
 def test_the_layer_that_makes_the_first_nan_is_named(watch):

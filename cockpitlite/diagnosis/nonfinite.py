@@ -41,6 +41,10 @@ _PLACES = {
         "The gradient was finite: look at the optimizer's settings (eps, learning rate, weight decay) and its state.",
     ),
 }
+_UNSEARCHED = (
+    "Look at the batch of this step, and in model and loss for log(0) or a division by 0. Watched with every=1, the "
+    "same training shows the first place."
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,8 @@ def _episode(readings: Readings) -> _Episode | None:
         return None
     healthy = np.searchsorted(finite, marks[1:], "left") - np.searchsorted(finite, marks[:-1], "right")
     begin = int(marks[int(np.max(np.flatnonzero(healthy >= _SURVIVED), initial=-1)) + 1])
-    return _Episode(begin, next((event for event in events if event.step >= begin), None))
+    searched = (event for event in events if event.step >= begin and event.data.get("searched", True))
+    return _Episode(begin, next(searched, None))
 
 
 def _moves(readings: Readings) -> bool:
@@ -122,7 +127,7 @@ def _story(episode: _Episode) -> str:
 
 
 def _remedy(episode: _Episode, by_rate: bool) -> str:
-    advice = _PLACES.get(episode.what, ("", "Look at the batch of this step, and for log(0) or a division by 0."))[1]
+    advice = _PLACES.get(episode.what, ("", _UNSEARCHED))[1]
     if not by_rate:
         return advice
     return (

@@ -14,6 +14,7 @@
   const FIRST = "overview";
   const scrolled = {}; // how far down each page was left
   const listeners = [];
+  let begun = false; // the address has been read once
   let arrived; // the run that was chosen by the address or because it is new, not by the person
 
   function get(name) {
@@ -120,11 +121,12 @@
        nobody wishes to follow. Returns the run, the page, and a word on what the address asks in vain. */
     go: function (newest, moved, key, offered, following) {
       const same = window.dash_clientside.no_update;
-      if (window.dash_clientside.callback_context.triggered_id === "newest") {
+      if (begun && window.dash_clientside.callback_context.triggered_id === "newest") {
         const unasked = newest.instead !== (key ?? null) || (key && following !== "true");
         arrived = unasked ? arrived : newest.key;
         return unasked ? [same, same, same] : [newest.key, same, ""];
       }
+      begun = true;
       const [askedPage, askedRun] = [get("page") ?? FIRST, get("run")];
       const known = askedRun === null || offered.some((choice) => choice.value === askedRun);
       const words = [];
