@@ -16,6 +16,7 @@ BINS = 40
 EDGES = np.linspace(math.log10(LOW), math.log10(HIGH), BINS + 1)
 BOUND = 0.95  # of a panel that names no healthy range: nine tenths of ‖g‖² are noise
 TICKS = ((0.01, ""), (0.1, "1 %"), (0.1**0.5, "10 %"), (1.0, "all"))  # values, and how much of ‖g‖² is noise there
+WHOLE = "norm_test"  # the test of the whole gradient: where it fails, the others tell nothing
 NEWEST = 0.1  # share of the values that are the newest
 
 
@@ -49,9 +50,15 @@ def place(value: float) -> float:
 
 
 def words(row: Row) -> str:
-    """Return what a row says: the newest median, and how much of the gradient's squared length is noise by it."""
+    """Return what a row says: the newest median, and by the norm test how much of the squared length is noise.
+
+    The parts along the gradient and across it share that out between them. A gradient of nothing but noise has little
+    of it along itself, as every sample is in it.
+    """
     if math.isnan(row.median):
         return "no value"
+    if row.name != WHOLE:
+        return short(row.median)
     share = min(row.median**2, 1.0)
     return f"{short(row.median)} · {'under 1' if 0 < share < 0.005 else f'{100 * share:.0f}'} % noise"
 

@@ -47,7 +47,7 @@ def traces(panel: Panel, readings: Readings) -> list[dict[str, Any]]:
             "cliponaxis": False,
             "marker": {
                 "size": 13,
-                "color": [GOOD if row.median < noise.bound(panel) else FAULT for row, _ in known],
+                "color": [_colour(panel, row, [other for other, _ in known]) for row, _ in known],
             },
             "hovertext": [
                 f"{plain(noise.label(row.name))}, median of the newest tenth: {number(row.median)}" for row, _ in known
@@ -65,6 +65,14 @@ def traces(panel: Panel, readings: Readings) -> list[dict[str, Any]]:
             "hoverinfo": "skip",
         },
     ]
+
+
+def _colour(panel: Panel, row: Row, found: list[Row]) -> str:
+    limit = noise.bound(panel)
+    if row.median >= limit:
+        return FAULT
+    lost = any(other.name == noise.WHOLE and other.median >= limit for other in found)
+    return MUTED if lost else GOOD
 
 
 def headline(panel: Panel, readings: Readings) -> float:

@@ -12,8 +12,8 @@ TESTS = Panel(
     scale="log",
     healthy=(None, 0.95),  # above, nine tenths of the squared length are noise
     help="Relative error of the batch gradient: as a whole (norm test), along its own direction (inner test: do the "
-    "samples agree that it is downhill?) and across it (ortho test). The square is the share of its squared length "
-    "that is noise; where that is more than half, a larger batch would pay.",
+    "samples agree that it is downhill?) and across it (ortho test). The square of the whole is the share of its "
+    "squared length that is noise: from half on a larger batch would pay, and near 1 the other two tell nothing.",
 )
 
 
