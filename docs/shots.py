@@ -99,7 +99,8 @@ def mapped(browser: Browser, url: str, scheme: str, size: ViewportSize) -> Itera
     context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
     page = context.new_page()
     page.goto(url.rstrip("/") + f"/?page=layers&quantity=grad_norm&layer={LAYER}&at={STEP}")
-    page.locator("#layer-board .scatterlayer").first.wait_for()
+    page.locator("#layer-board .card").first.wait_for()
+    page.wait_for_timeout(3000)  # for its charts, where they are on the screen
     yield page
     context.close()
 
