@@ -712,6 +712,11 @@ class TestCouldBeLarger:
         assert (found.severity, found.lr_factor) == ("info", 2.0)
         assert 0.2 <= found.confidence <= 0.6
 
+    def test_not_where_the_steps_of_now_would_then_be_too_long(self, judged):
+        grown = {"family": "momentum", "steps": 520, "after": -0.9}
+        assert "R3b" in judged(**grown, same=lambda step: -0.92 if step < 50 else -0.5)
+        assert "R3b" not in judged(**grown, same=lambda step: -0.92 if step < 50 else -0.04)
+
     def test_not_where_most_such_runs_were_good(self, judged):
         assert list(judged(family="sgd", same=-0.6, after=-0.5)) == ["R4"]
 

@@ -192,12 +192,15 @@ def could_be_larger(readings: Readings) -> Finding | None:
     """The learning rate could be larger: steps are shorter than in most good runs, but not clearly too short.
 
     ``alpha_same`` lies between the limit of "too small" and the range of good runs, where a fifth or more of the
-    calibration runs were too small. A note; not judged while the learning rate rises or is being lowered.
+    calibration runs were too small. A note; not judged while the learning rate rises or is being lowered, nor where
+    the steps of now, twice as long, would go past those of good runs.
     """
     _require_steady(readings)
     seen = _ranged(readings)
     odds = posterior("none", seen.kind, seen.same.value)
     if not seen.same.value < t.COULD_BE_LARGER[seen.kind] or odds["small"] < t.WORTH_SAYING:
+        return None
+    if 2 * (1 + readings.derived(present)[-1].same.value) - 1 > t.IN_RANGE[seen.kind][1]:
         return None
     _require_unfinished(readings)
     return Finding(
