@@ -24,7 +24,7 @@ help:
 	@echo "make matrix     measure how exact every instrument is on every model, and write docs/matrix.md"
 	@echo "make benchmark  measure what watching costs, beside Cockpit, and write docs/price.md (hours; less with ARGS=--quick)"
 	@echo "make diagnosis  train faults and healthy runs, and write docs/faults.md on what the diagnosis finds (hours of one core; less with ARGS=--short)"
-	@echo "make advice     train from learning rates that are far off, follow the findings, and write docs/advice.md (an hour; ARGS=\"--seeds 1\" is less)"
+	@echo "make advice     train from learning rates that are far off, follow the findings, and write docs/advice.md (a quarter of an hour on two cores; ARGS=\"--seeds 1\" is less)"
 	@echo "make rates      train small problems at twelve learning rates each, and write docs/rates.md on what the diagnosis says of them (hours of one core; less with ARGS=--quick)"
 	@echo "make clean      delete everything that was made"
 
