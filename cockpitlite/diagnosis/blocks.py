@@ -42,6 +42,7 @@ class Blocks:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, int], tuple[int, LayerRows]] = OrderedDict()
+        self.size = 0  # values in memory
 
     def rows(self, run: Run, last: int, name: str, since: int, stop: int) -> LayerRows:
         """Return a reading from ``since`` to before ``stop``, of a run that ends with the step ``last``.
@@ -54,17 +55,14 @@ class Blocks:
     def _block(self, run: Run, last: int, name: str, start: int) -> LayerRows:
         upto, rows = self._kept.get((name, start), (-1, None))
         if rows is None or upto < min(last, start + BLOCK + LATE):
+            self.size -= 0 if rows is None else rows.values.size
             rows = LayerRows(*run.layers(name, start, stop=start + BLOCK))
             self._kept[name, start] = last, rows
+            self.size += rows.values.size
         self._kept.move_to_end((name, start))
         while len(self._kept) > 1 and self.size > MOST:
-            self._kept.popitem(last=False)
+            self.size -= self._kept.popitem(last=False)[1][1].values.size
         return rows
-
-    @property
-    def size(self) -> int:
-        """How many values are in memory."""
-        return sum(rows.values.size for _, rows in self._kept.values())
 
 
 def _joined(parts: list[LayerRows]) -> LayerRows:
