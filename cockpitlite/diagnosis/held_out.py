@@ -9,7 +9,7 @@ import numpy as np
 
 from cockpitlite.diagnosis import thresholds as t
 from cockpitlite.diagnosis.course import level, start
-from cockpitlite.diagnosis.finding import Evidence, Finding
+from cockpitlite.diagnosis.finding import Evidence, Finding, Severity
 from cockpitlite.diagnosis.guess import guessing
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import FAULT, rule
@@ -31,7 +31,6 @@ class _Seen:
     steps: Steps
     losses: Values
     best: int
-    begin: float
     now: float
     guess: float
 
@@ -44,6 +43,19 @@ class _Seen:
     def last(self) -> Values:
         """The last ones."""
         return self.losses[-_LAST:]
+
+    def finding(self, severity: Severity, title: str, explanation: str, suggestion: str, since: int) -> Finding:
+        """Return what is to be said of it."""
+        return Finding(
+            code="F25",
+            severity=severity,
+            confidence=0.8 if severity == "warning" else 0.6,
+            title=title,
+            explanation=explanation,
+            evidence=(Evidence.of(self.name, self.steps, self.losses),),
+            suggestion=suggestion,
+            since=since,
+        )
 
 
 @rule("F25", needs=("loss",), silenced_by=(FAULT, "R1", "R1b"))
@@ -68,53 +80,36 @@ def does_not_carry_over(readings: Readings) -> Finding | None:
 
 
 def _nothing(seen: _Seen) -> Finding:
-    return Finding(
-        code="F25",
-        severity="warning",
-        confidence=0.8,
-        title="Nothing of what is learnt carries over to held-out samples",
-        explanation=(
-            f"{seen.name} was never below {number(seen.least)}, and guessing costs {number(seen.guess)}, while the "
-            f"loss of the batches has fallen to {number(seen.now)}: samples are learnt by heart."
-        ),
-        evidence=(Evidence.of(seen.name, seen.steps, seen.losses),),
-        suggestion=(
-            "Check that each label belongs to its input in both sets (shuffled apart, shifted by one, sorted on one "
-            "side only), and that both sets are prepared alike. Very few samples look like this as well."
-        ),
+    return seen.finding(
+        "warning",
+        "Nothing of what is learnt carries over to held-out samples",
+        f"{seen.name} was never below {number(seen.least)}, and guessing costs {number(seen.guess)}, while the loss of "
+        f"the batches has fallen to {number(seen.now)}: samples are learnt by heart.",
+        "Check that each label belongs to its input in both sets (shuffled apart, shifted by one, sorted on one side "
+        "only), and that both sets are prepared alike. Very few samples look like this as well.",
         since=int(seen.steps[0]),
     )
 
 
 def _rising(seen: _Seen) -> Finding:
     far, at = float(seen.last.min()) > t.HELD_OUT_RISES_FAR * seen.least, int(seen.steps[seen.best])
-    return Finding(
-        code="F25",
-        severity="warning" if far else "info",
-        confidence=0.8 if far else 0.6,
-        title="The loss on held-out samples rises: overfitting",
-        explanation=(
-            f"{seen.name} was lowest at step {at:,}, {number(seen.least)}, and is {number(float(seen.losses[-1]))} "
-            f"now, while the loss of the batches has gone on falling, to {number(seen.now)}."
-        ),
-        evidence=(Evidence.of(seen.name, seen.steps, seen.losses),),
-        suggestion=f"Take the weights of about step {at:,}. {_REGULARISE}",
+    return seen.finding(
+        "warning" if far else "info",
+        "The loss on held-out samples rises: overfitting",
+        f"{seen.name} was lowest at step {at:,}, {number(seen.least)}, and is {number(float(seen.losses[-1]))} now, "
+        f"while the loss of the batches has gone on falling, to {number(seen.now)}.",
+        f"Take the weights of about step {at:,}. {_REGULARISE}",
         since=int(seen.steps[seen.best + 1]),
     )
 
 
 def _by_heart(seen: _Seen) -> Finding:
-    return Finding(
-        code="F25",
-        severity="info",
-        confidence=0.6,
-        title="The batches are learnt by heart, and held-out samples gain little from it",
-        explanation=(
-            f"{seen.name} is {number(float(seen.losses[-1]))} and was never below {number(seen.least)}; the loss of "
-            f"the batches is {number(seen.now)}, less than a twentieth of that."
-        ),
-        evidence=(Evidence.of(seen.name, seen.steps, seen.losses),),
-        suggestion=f"More steps will hardly help. {_REGULARISE}",
+    return seen.finding(
+        "info",
+        "The batches are learnt by heart, and held-out samples gain little from it",
+        f"{seen.name} is {number(float(seen.losses[-1]))} and was never below {number(seen.least)}; the loss of the "
+        f"batches is {number(seen.now)}, less than a twentieth of that.",
+        f"More steps will hardly help. {_REGULARISE}",
         since=int(seen.steps[seen.best]),
     )
 
@@ -143,7 +138,7 @@ def _look(readings: Readings) -> _Seen:
     begin = readings.derived(start).loss
     if min(begin, float(losses.min())) <= 0:
         raise Unjudged("a loss is not above 0, so there is no scale to compare with")
-    return _Seen(name, steps, losses, int(np.argmin(losses)), begin, level(readings, _AROUND), _guess(readings, begin))
+    return _Seen(name, steps, losses, int(np.argmin(losses)), level(readings, _AROUND), _guess(readings, begin))
 
 
 def _guess(readings: Readings, first: float) -> float:
