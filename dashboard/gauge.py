@@ -179,6 +179,14 @@ def _bounds(panel: Panel) -> tuple[float, float]:
 
 def _layout(panel: Panel) -> dict[str, Any]:
     ticks = panel.marks or ((-1.0, ""), (0.0, ""), (1.0, ""))
+    labels = {value: f"{number(value)}<br>{plain(label)}" for value, label in ticks}
+    return frame((-REACH, REACH), labels, (FLOOR, TOP), _zone_shapes(panel))
+
+
+def frame(
+    across: tuple[float, float], labels: dict[float, str], up: tuple[float, float], shapes: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the layout that every gauge has: a scale below, with ``labels`` by their places, that nobody zooms."""
     return {
         "template": go.layout.Template(),
         "autosize": True,
@@ -192,15 +200,16 @@ def _layout(panel: Panel) -> dict[str, Any]:
         "barmode": "overlay",
         "xaxis": {
             "type": "linear",
-            "range": [-REACH, REACH],
+            "range": list(across),
             "fixedrange": True,
             "showgrid": False,
             "zeroline": False,
-            "tickvals": [value for value, _ in ticks],
-            "ticktext": [f"{number(value)}<br>{plain(label)}" for value, label in ticks],
+            "tickangle": 0,
+            "tickvals": list(labels),
+            "ticktext": list(labels.values()),
         },
-        "yaxis": {"range": [FLOOR, TOP], "fixedrange": True, "visible": False},
-        "shapes": _zone_shapes(panel),
+        "yaxis": {"range": list(up), "fixedrange": True, "visible": False},
+        "shapes": shapes,
     }
 
 

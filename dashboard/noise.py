@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from cockpitlite import noise
 from cockpitlite.dashboard.colours import FAULT, GOOD, GROUP_COLOURS, MUTED, faded
+from cockpitlite.dashboard.gauge import frame
 from cockpitlite.dashboard.readings import Readings
 from cockpitlite.dashboard.text import number, plain
 from cockpitlite.noise import Row
@@ -132,30 +133,10 @@ def _bars(found: list[Row], bases: list[float], part: str, colour: str) -> dict[
 
 
 def _layout(panel: Panel) -> dict[str, Any]:
-    return {
-        "template": go.layout.Template(),
-        "autosize": True,
-        "margin": {"l": 10, "r": 10, "t": 4, "b": 32},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "inherit", "size": 11, "color": MUTED},
-        "hovermode": "closest",
-        "dragmode": False,
-        "showlegend": False,
-        "barmode": "overlay",
-        "xaxis": {
-            "type": "linear",
-            "range": list(ENDS),
-            "fixedrange": True,
-            "showgrid": False,
-            "zeroline": False,
-            "tickangle": 0,
-            "tickvals": [noise.place(value) for value, _ in noise.TICKS],
-            "ticktext": [f"{value:.1g}<br>{words} noise" if words else f"{value:.1g}" for value, words in noise.TICKS],
-        },
-        "yaxis": {"range": [-0.12, len(panel.readings) + ROOM], "fixedrange": True, "visible": False},
-        "shapes": _shapes(panel),
+    labels = {
+        noise.place(value): f"{value:.1g}<br>{words} noise" if words else f"{value:.1g}" for value, words in noise.TICKS
     }
+    return frame(ENDS, labels, (-0.12, len(panel.readings) + ROOM), _shapes(panel))
 
 
 def _shapes(panel: Panel) -> list[dict[str, Any]]:
