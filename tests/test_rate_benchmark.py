@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import operator
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import sheet
-from rates import judging, labels, run
+from rates import calibrating, judging, labels, run
 from rates.limits import OFF, SHIPPED, Limits, Table, fit, verdicts
 from rates.looking import Look, Said
 from rates.methods import CONDITIONS, METHODS
@@ -21,6 +22,8 @@ from rates.problems import PROBLEMS, loss
 from rates.run import known
 from rates.training import Result
 from rates.trial import DECADES, RATES, Outcome, Trial, perform
+
+from cockpitlite.diagnosis import calibration
 
 
 @pytest.fixture(autouse=True)
@@ -224,7 +227,7 @@ class TestJudging:
         looks = [look(said=raised if index < 5 else lowered if index > 6 else ()) for index in range(RATES)]
         runs = judging.judged([dataclasses.replace(o, looks={50: looks[o.trial.index]}) for o in group("cnn")])
         assert judging.helped(runs) == judging.Share(9, 10)  # from just below the band, ×30 leads far beyond it
-        assert judging.sureness(runs, "R3") == [(pytest.approx(0.95), judging.Share(5, 5))]
+        assert judging.sureness(runs, "R3") == [(pytest.approx(0.95), judging.Share(5, 5), 1.0)]
         assert judging.sureness(runs, "R4") == []
 
 
@@ -272,3 +275,37 @@ class TestRuns:
         assert "right verdicts" in capsys.readouterr().out
         monkeypatch.setattr(run, "perform", None)  # nothing is trained again
         run.main([*chosen, "--results", str(file), "--known"])
+
+
+class TestCalibration:
+    def test_the_shipped_tables_are_counted(self):
+        runs = calibrating.kept()
+        assert len(runs) == 2016
+        for kind, shipped in calibration.TABLE.items():
+            assert calibrating.rows(runs, kind) == [(row.below, row.counts, row.factor) for row in shipped]
+            assert calibration.GOOD_IN_RANGE[kind] == operator.truediv(*calibrating.in_range(runs, kind))
+        assert calibrating.courses(runs) == calibration.BLOW_UPS
+        assert calibrating.totals(runs) == calibration.RUNS
+        assert calibrating.blown(runs) == calibration.BLOW_UP_FACTOR
+        for kind, shipped_next in calibration.NEXT.items():
+            assert calibrating.after(runs, kind) == list(shipped_next)
+            right, of = calibrating.if_large(runs, kind)
+            assert calibration.RIGHT_IF_LARGE[kind] == (right + 0.5) / (of + 1)
+
+    def test_runs_are_kept_as_they_were_judged(self, tmp_path):
+        lengths = [-0.999, -0.96, -0.9, -0.8, -0.6, -0.4, -0.1, 0.1, 0.2, 0.5, 0.6, 0.7]
+        calibrating.keep(group("cnn", lengths=lengths), tmp_path / "kept.csv")
+        runs = calibrating.kept(tmp_path / "kept.csv")
+        assert [run.same for run in runs] == pytest.approx(lengths, abs=1e-3)
+        assert [run.truth for run in runs] == ["small"] * 5 + ["good"] * 2 + ["large"] * 5
+        assert runs[5].factor == 1.0
+        assert calibrating.courses(runs)["none"] == tuple(map(sum, zip((5, 2, 5), (297, 160, 35), strict=True)))
+
+
+class TestSeeds:
+    def test_another_seed_tells_the_class_where_both_are_the_same(self):
+        other = [dataclasses.replace(o, trial=dataclasses.replace(o.trial, seed=1)) for o in group("cnn", good=(6, 7))]
+        told = judging.told_by_another_seed([*group("cnn"), *other])
+        assert judging.accuracy(told) == judging.Share(20, 24)
+        assert judging.left_alone(told) == judging.Share(2, 4)
+        assert judging.told_by_another_seed(group("cnn")) == []

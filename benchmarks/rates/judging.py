@@ -12,6 +12,8 @@ from typing import Self
 
 import numpy as np
 
+from cockpitlite.diagnosis.calibration import PRIOR
+
 from .labels import CRITERIA, LABELS, Band, Criterion, Label, bands
 from .limits import CLASSES, SHIPPED, Fitted, Table, fit, verdicts
 from .looking import LARGE, SMALL, Look
@@ -94,6 +96,20 @@ def overfitted(runs: Sequence[Judged]) -> list[Judged]:
     return again(runs, fit(table, truth))
 
 
+def told_by_another_seed(outcomes: Iterable[Outcome]) -> list[Judged]:
+    """Return the runs of each seed, called what those of another seed were in the end: no early reading knows as much.
+
+    Runs of some seeds are held against those of every other, each seed with good rates of its own.
+    """
+    kept = complete(outcomes)
+    seeds = {seed: judged([one for one in kept if one.trial.seed == seed]) for seed in {one.trial.seed for one in kept}}
+    found = []
+    for own, other in itertools.permutations(seeds, 2):
+        truth = {replace(run.trial, seed=own): run.truth for run in seeds[other]}
+        found += [replace(run, said=truth[run.trial]) for run in seeds[own] if run.trial in truth]
+    return found
+
+
 @dataclass(frozen=True)
 class Share:
     """A part of some runs."""
@@ -169,12 +185,21 @@ def helped(runs: Sequence[Judged]) -> Share:
     return Share(sum(run.band.distance(run.trial.rate * factor) < run.distance for run, factor in off), len(off))
 
 
-def sureness(runs: Sequence[Judged], code: str) -> list[tuple[float, Share]]:
-    """Return, for findings with a code from unsure to sure, their mean confidence and how often they were right."""
+def sureness(runs: Sequence[Judged], code: str) -> list[tuple[float, Share, float]]:
+    """Return, for findings with a code from unsure to sure, their mean confidence and how often they were right.
+
+    The last number is how often they would be right if the classes were as frequent as the diagnosis takes them to be.
+    """
     found = sorted(((said.confidence, run) for run in runs for said in run.look.naming(code)), key=lambda pair: pair[0])
     parts = [[pair for pair in found if low <= pair[0] < high] for low, high in itertools.pairwise(SURENESS)]
+    counts = Counter(run.truth for run in runs)
+    weights = {name: PRIOR[name] / counts[name] for name in CLASSES if counts[name]}
     return [
-        (statistics.fmean(sure for sure, _ in part), Share.of((run for _, run in part), lambda run: _true(code, run)))
+        (
+            statistics.fmean(sure for sure, _ in part),
+            Share.of((run for _, run in part), lambda run: _true(code, run)),
+            sum(weights[run.truth] * _true(code, run) for _, run in part) / sum(weights[run.truth] for _, run in part),
+        )
         for part in parts
         if part
     ]

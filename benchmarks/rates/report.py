@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sheet import Sheet, words_of
 
+from cockpitlite.diagnosis.calibration import PRIOR
+
 from .judging import (
     DISTANCES,
     STEP,
@@ -30,6 +32,7 @@ from .judging import (
     recall,
     refitted,
     sureness,
+    told_by_another_seed,
     wrong_way,
 )
 from .labels import CRITERIA, LABELS, Criterion
@@ -83,6 +86,7 @@ def sheets(outcomes: Sequence[Outcome]) -> Iterator[Sheet]:
         yield _sureness(plain)
         yield _best(plain)
         yield _definitions([outcome for outcome in outcomes if outcome.trial.condition == "plain"])
+        yield from _seeds([outcome for outcome in outcomes if outcome.trial.condition == "plain"])
     yield from _conditions(runs)
     yield _moments(outcomes)
     yield _misses(plain)
@@ -189,12 +193,18 @@ def _limits(fitted: dict[str, dict[str, Limits]]) -> Sheet:
 
 def _sureness(plain: Sequence[Judged]) -> Sheet:
     rows = [
-        [code, f"{sure:.0%}", share.words]
+        [code, f"{sure:.0%}", share.words, f"{weighted:.0%}"]
         for code in ("R1", "R2", "R2b", "R3", "R3b", "R4")
-        for sure, share in sureness(plain, code)
+        for sure, share, weighted in sureness(plain, code)
     ]
-    note = f"Following the factor of a verdict once brings the rate nearer to the good ones in {helped(plain).words}."
-    return Sheet("How sure, and how often right", ["finding", "mean confidence", "right"], rows, [note])
+    odds = ", ".join(f"{share:.0%} {name}" for name, share in PRIOR.items())
+    notes = [
+        f"Confidence is stated for one who tries {odds} rates; here are other shares of them. The last column weighs "
+        "the runs so that they have these.",
+        f"Following the factor of a verdict once brings the rate nearer to the good ones in {helped(plain).words}.",
+    ]
+    columns = ["finding", "mean confidence", "right", "right, so weighed"]
+    return Sheet("How sure, and how often right", columns, rows, notes)
 
 
 def _best(plain: Sequence[Judged]) -> Sheet:
@@ -231,6 +241,27 @@ def _definitions(plain: Sequence[Outcome]) -> Sheet:
             rows.append([words, name, *(str(labels[label]) for label in LABELS), *shares])
     columns = ["good is", "limits", *LABELS, "right", "wrong way", "far ones right", "good ones left alone"]
     return Sheet("With other definitions of a good rate", columns, rows)
+
+
+def _seeds(plain: Sequence[Outcome]) -> Iterator[Sheet]:
+    told = told_by_another_seed(plain)
+    if not told:
+        return
+    own = [
+        run
+        for seed in {run.trial.seed for run in plain}
+        for run in judged(one for one in plain if one.trial.seed == seed)
+    ]
+    rows = [
+        [words, *(of(runs).words for of in (accuracy, wrong_way, far_off, left_alone))]
+        for words, runs in (
+            ("what the runs of another seed were in the end", told),
+            (f"the shipped rules at step {STEP}", own),
+        )
+    ]
+    note = "Each seed has good rates of its own here, and the classes of two seeds are held against each other."
+    columns = ["a class is told by", "right", "wrong way", "far ones right", "good ones left alone"]
+    yield Sheet("What another seed tells", columns, rows, [note])
 
 
 def _conditions(runs: Sequence[Judged]) -> Iterator[Sheet]:

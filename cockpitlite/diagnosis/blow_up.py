@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from cockpitlite.diagnosis import thresholds as t
-from cockpitlite.diagnosis.calibration import BLOW_UP_FACTOR, posterior
+from cockpitlite.diagnosis.calibration import BLOW_UP_FACTOR, BLOW_UPS, posterior
 from cockpitlite.diagnosis.course import Peak, level, limit, peak, start
 from cockpitlite.diagnosis.finding import Evidence, Finding
 from cockpitlite.diagnosis.rate import rate
@@ -27,10 +27,10 @@ def blown_up(readings: Readings) -> Finding | None:
     Far means above the initial loss plus 20 % and eight standard errors of it (of the first batch's mean, from the
     spread over its samples; three times the initial loss where that is unknown). Such a blow-up shows itself within the
     first ten steps and nothing tells it later, so it is remembered to the end of the run. An error if the loss had not
-    come back below 80 % of where it began 20 to 30 steps after its peak; all five good ones of the 734 calibration runs
+    come back below 80 % of where it began 20 to 30 steps after its peak; nearly all good ones of the calibration runs
     that blew up had, so then it is a warning. Where it has fallen below a tenth of where it began, other than with
-    Adam, training has overcome the blow-up, and nothing is said of it. Not meant for losses that need not fall, as of a
-    GAN.
+    Adam, training has overcome the blow-up, and nothing is said of it. Not meant for losses that need not fall, as of
+    a GAN.
     """
     found = readings.derived(peak)
     if found is None or found.course == "overcome":
@@ -110,7 +110,7 @@ def _mild_remedy(used: float) -> str:
 
 def _remedy(used: float) -> str:
     return (
-        f"Restart from the initial parameters with a learning rate of {new_rate(used, t.AFTER_BLOW_UP)}, and a quarter "
+        f"Restart from the initial parameters with a learning rate of {new_rate(used, t.AFTER_BLOW_UP)}, and a tenth "
         "of that if the loss blows up again; or with a warm-up over at least 100 steps. Going on from here does "
         f"not help: the network may be damaged (dead units). {best_rate(used, BLOW_UP_FACTOR)}"
     )
@@ -139,21 +139,23 @@ def _story(readings: Readings, found: Peak) -> str:
 
 
 def _aftermath(readings: Readings, found: Peak) -> str:
+    _, good, large = BLOW_UPS[found.course]
     if found.course == "pending":
         return (
-            "Whether it comes back shows 20 to 30 steps after the peak. Of 242 calibration runs that rose so, 237 had "
-            "a too large learning rate."
+            f"Whether it comes back shows 20 to 30 steps after the peak. Of {good + large} calibration runs that rose "
+            f"so, {large} had a too large learning rate."
         )
     if found.course == "recovered":
         return (
-            f"20 to 30 steps later it was down to {number(found.after)}. Of 35 calibration runs that came back so, 30 "
-            "had a too large learning rate, but 5 ended well: the loss may jump once and settle where it is flatter."
+            f"20 to 30 steps later it was down to {number(found.after)}. Of {good + large} calibration runs that came "
+            f"back so, {large} had a too large learning rate, but {good} ended well: the loss may jump once and settle "
+            "where it is flatter."
         )
     if math.isinf(found.after):
         later = "After that it was not a finite number any more."
     else:
         later = f"20 to 30 steps later it was {number(found.after)}, and it is {number(level(readings))} now."
-    return f"{later} All of 196 calibration runs that did so had a too large learning rate."
+    return f"{later} Of {good + large} calibration runs that did so, {large} had a too large learning rate."
 
 
 def _evidence(readings: Readings, found: Peak) -> tuple[Evidence, ...]:

@@ -72,6 +72,11 @@ def family(readings: Readings) -> Family:
     return cast(Family, name) if name in get_args(Family) else "other"
 
 
+def calibrated(readings: Readings) -> bool:
+    """Whether the calibration runs had such an optimizer."""
+    return family(readings) != "other" or optimizer_class(readings) == "RMSprop"
+
+
 def looks_ahead(readings: Readings) -> bool:
     """Whether the optimizer takes Adam's steps with Nesterov's momentum, which go further than others."""
     return _optimizer(readings).get("class") == "NAdam"

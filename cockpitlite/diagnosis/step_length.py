@@ -18,7 +18,7 @@ from cockpitlite.diagnosis.calibration import GOOD_IN_RANGE, RIGHT_IF_LARGE, bey
 from cockpitlite.diagnosis.course import blow_up, fraction_left, start
 from cockpitlite.diagnosis.finding import Finding, Severity
 from cockpitlite.diagnosis.layers import began_at_zero
-from cockpitlite.diagnosis.rate import FAMILY_WORDS, family, looks_ahead, momentum, rate
+from cockpitlite.diagnosis.rate import FAMILY_WORDS, calibrated, family, looks_ahead, momentum, rate
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import FAULT, rule
 from cockpitlite.diagnosis.thresholds import Family
@@ -120,14 +120,14 @@ _REVERSED: dict[Family, str] = {
 def could_be_smaller(readings: Readings) -> Finding | None:
     """The learning rate could be smaller: early steps went further than in most good runs.
 
-    ``alpha_same`` lies above the range of good runs, and the calibration runs that read like this had a too large
-    learning rate more often than not, but the loss has not blown up and rule R2 is silent. A note.
+    ``alpha_same`` lies above the range of good runs, and a fifth or more of the calibration runs that read like this
+    were too large, but the loss has not blown up and rule R2 is silent. A note.
     """
     if readings.derived(early) is None:
         return None
     seen = _ranged(readings)
     odds = posterior(readings.derived(blow_up), seen.kind, seen.same.value, seen.next.value)
-    if not seen.same.value > t.IN_RANGE[seen.kind][1] or odds["large"] <= max(odds["good"], odds["small"]):
+    if not seen.same.value > t.IN_RANGE[seen.kind][1] or odds["large"] < t.WORTH_SAYING:
         return None
     median, _, _ = row(seen.kind, seen.same.value).factor
     factor = float(np.clip(median, t.AFTER_BLOW_UP, t.COULD_BE_SMALLER))
@@ -312,7 +312,7 @@ def _require_unfinished(readings: Readings) -> None:
 
 def _tempered(readings: Readings, confidence: float) -> float:
     """Lower a confidence where the calibration covers the optimizer or the loss badly."""
-    if family(readings) == "other":
+    if not calibrated(readings):
         confidence *= t.UNFAMILIAR
     elif momentum(readings) > t.COVERED_MOMENTUM:
         confidence *= t.HEAVY_MOMENTUM
@@ -373,7 +373,7 @@ def _carried_over(readings: Readings, seen: _Seen) -> str:
 def _record(seen: _Seen) -> str:
     """Return what became of the calibration runs with such a step length."""
     small, good, large = row(seen.kind, seen.same.value).counts
-    runs = FAMILY_WORDS["sgd" if seen.kind == "other" else seen.kind]
+    runs = "RMSprop" if seen.kind == "other" else FAMILY_WORDS[seen.kind]
     return (
         f"Of {small + good + large} calibration runs with {runs} and such an alpha_same, {small} had a too small "
         f"learning rate, {good} a good and {large} a too large one."
@@ -394,8 +394,8 @@ def _range(seen: _Seen) -> tuple[float, float]:
 def _doubts(readings: Readings) -> str:
     """Return what limits the certainty."""
     doubts = []
-    if family(readings) == "other":
-        doubts.append("No calibration run used such an optimizer; it is judged like SGD, with less confidence.")
+    if not calibrated(readings):
+        doubts.append("No calibration run used such an optimizer; it is judged like RMSprop, with less confidence.")
     elif momentum(readings) > t.COVERED_MOMENTUM:
         doubts.append(f"The limits were fitted for a momentum of 0.9; here it is {number(momentum(readings))}.")
     if readings.derived(start).loss <= 0:
