@@ -11,9 +11,11 @@ class InputStatistics(Instrument):
     Networks are initialised for inputs with a mean near 0 and a standard deviation near 1. Where the input is a matrix
     ``[sample, feature]``, ``input_spread`` is the largest standard deviation of a feature over the smallest of those
     that vary at all: beyond 100, one learning rate does not suit all of them. Where the loss compares real numbers, by
-    a function of `torch.nn`, ``target_mean`` and ``target_std`` are those of the targets. Over all forwards of the step
-    together; unavailable where only whole numbers are given, such as tokens. Costs four passes over the input and two
-    over the targets, on every fifth step of the diagnosis schedule.
+    a function of `torch.nn`, ``target_mean`` and ``target_std`` are those of the targets, and ``target_each_std`` is
+    the standard deviation over the samples, as root mean square over the outputs: its square is the squared error of
+    guessing each output's mean. Over all forwards of the step together; unavailable where only whole numbers are given,
+    such as tokens. Costs four passes over the input and four over the targets, on every fifth step of the diagnosis
+    schedule.
     """
 
     name = "input_mean"
@@ -36,6 +38,8 @@ class InputStatistics(Instrument):
             readings["input_spread"] = inputs.spread
         if targets.known:
             readings |= {"target_mean": targets.mean, "target_std": targets.std}
+            if targets.each_std is not None:
+                readings["target_each_std"] = targets.each_std
         return readings
 
 

@@ -52,7 +52,7 @@ class TestRising:
         assert found.lr_factor is None
 
     def test_far_above_it_is_a_warning(self, judged):
-        assert look(judged, 1.9, 1.3, 2.0, 2.2).severity == "warning"
+        assert look(judged, 1.9, 1.0, 2.1, 2.2).severity == "warning"
 
     @pytest.mark.parametrize(
         "losses", [(1.9, 1.3, 1.35, 1.4), (1.9, 1.6, 1.3, 1.5), (1.9, 1.3, 1.6, 1.3), (1.9, 1.5, 1.3)]
@@ -81,8 +81,11 @@ class TestByHeart:
         assert (found.severity, found.since) == ("warning", 39)
         assert "each label belongs to its input" in found.suggestion
 
+    def test_where_little_was_learnt_it_is_a_note(self, judged):
+        assert look(judged, 2.35, 2.5, 2.9, loss=lambda step: 2.2).severity == "info"
+
     def test_where_the_batches_are_no_better_there_is_nothing_to_carry_over(self, judged):
-        assert look(judged, 2.35, 2.35, 2.35, loss=lambda step: 2.25) is None
+        assert look(judged, 2.35, 2.35, 2.35, loss=lambda step: 2.29) is None
 
 
 class TestSilence:

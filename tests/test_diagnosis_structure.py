@@ -172,6 +172,16 @@ class TestGuessing:
         assert judged(steps=250, events=[event], readings=readings)["F2b"].severity == "info"
         assert "F2b" not in judged(steps=250, events=[event], readings={**readings, "loss": lambda step: 3.5})
 
+    def test_each_output_has_a_mean_to_guess(self, judged):
+        event = asked(functions=["mse_loss"], makers={})
+        targets = {"target_std": lambda step: 2.0, "target_mean": lambda step: 1.0, "target_each_std": lambda step: 1.0}
+        falls = {"loss": lambda step: 4.5 if step < 20 else 1.0, "classes": None, **targets}
+        assert "1" in judged(steps=250, events=[event], readings=falls)["F2b"].explanation
+        learns = {**falls, "loss": lambda step: 4.5 if step < 20 else 0.9}
+        assert "F2b" not in judged(steps=250, events=[event], readings=learns)
+        other = {**falls, "loss": lambda step: 9.0 if step < 20 else 1.0}  # more than predictions of 0 cost
+        assert "F2b" not in judged(steps=250, events=[event], readings=other)
+
     def test_too_short_steps_explain_it(self, judged):
         found = judged(steps=250, events=[asked()], readings={**GUESS, **SHORT})
         assert "R3" in found

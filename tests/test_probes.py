@@ -652,3 +652,36 @@ def test_layers_that_are_there_but_not_called(fly):
     model.idle = nn.ReLU()
     model.forward = lambda x: model[2](F.relu(model[0](x)))
     assert "no ReLU was called" in fly(model=model).unavailable()["dead_units"]
+
+
+def regress(*targets: Tensor) -> Step:
+    """Train on some real targets, each in a forward of its own."""
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer, index: int) -> None:
+        optimizer.zero_grad()
+        for target in targets:
+            F.mse_loss(model(torch.ones(len(target), 5)).reshape(target.shape), target).backward()
+        optimizer.step()
+
+    return step
+
+
+def test_real_targets_and_what_guessing_each_output_costs(fly):
+    generator = torch.Generator().manual_seed(2)
+    targets = [1e3 + torch.randn(count, 4, generator=generator) * torch.tensor([0.1, 1, 5, 0]) for count in (6, 3)]
+    run = fly(regress(*targets))
+    slow = torch.cat(targets).double().numpy()
+    assert values(run, "target_mean")[0] == pytest.approx(slow.mean(), rel=1e-6)
+    assert values(run, "target_std")[0] == pytest.approx(slow.std(), rel=1e-4)
+    assert values(run, "target_each_std")[0] == pytest.approx(math.sqrt(slow.var(0, ddof=1).mean()), rel=1e-5)
+
+
+def test_one_sample_has_no_spread_of_its_outputs(fly):
+    run = fly(regress(torch.arange(4.0)[None]))
+    assert values(run, "target_std")[0] == pytest.approx(math.sqrt(1.25))
+    assert "target_each_std" not in run.names()
+
+
+def test_a_single_output_varies_over_its_samples(fly):
+    run = fly(regress(torch.arange(8.0)), nn.Sequential(nn.Linear(5, 1)))
+    assert values(run, "target_each_std")[0] == pytest.approx(math.sqrt(6.0))

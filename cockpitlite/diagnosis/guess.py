@@ -21,14 +21,14 @@ _BATCHES = 10  # whose labels are looked at
 
 
 @rule("F2b", needs=("loss",), silenced_by=(FAULT, "R1", "R1b", "R2", "R3"))
-def no_better_thanguessing(readings: Readings) -> Finding | None:
+def no_better_than_guessing(readings: Readings) -> Finding | None:
     """After a hundred steps the loss is still that of a model that knows how frequent the labels are, and nothing else.
 
-    That costs the entropy of the labels, or, by the squared error, the variance of the targets. From 97 % of it on the
-    model has learnt nothing of its inputs, though the steps are long enough: labels that do not belong to the inputs
-    look like this, and so do data without a signal. A warning for classes from 200 steps on, else a note. Not judged
-    where the loss has other terms or weights, where a batch has fewer than four labels for each class, while the
-    learning rate rises, nor for a model that was better than guessing from the start.
+    That costs the entropy of the labels, or, by the squared error, the variance of the targets, of each output by
+    itself. From 97 % of it on the model has learnt nothing of its inputs, though the steps are long enough: labels that
+    do not belong to the inputs look like this, and so do data without a signal. A warning for classes from 200 steps
+    on, else a note. Not judged where the loss has other terms or weights, where a batch has fewer than four labels for
+    each class, while the learning rate rises, nor for a model that was better than guessing from the start.
     """
     begin = readings.derived(start)
     if readings.now < begin.step + t.STUCK_STEPS:
@@ -36,7 +36,11 @@ def no_better_thanguessing(readings: Readings) -> Finding | None:
     if readings.derived(rate).rising or trained_before(readings):
         raise Unjudged("the learning rate still rises, or the model was trained before")
     guess, evidence, what = guessing(readings)
-    if not 0 < guess < math.inf or readings.derived(blow_up) != "none" or begin.loss > t.OTHER_TERMS * guess:
+    if (
+        not 0 < guess < math.inf
+        or readings.derived(blow_up) != "none"
+        or begin.loss > t.OTHER_TERMS * _nothing(readings, guess)
+    ):
         return None
     now, best = level(readings, _LOOK), _best(readings)
     if not min(now, best) > t.NO_SIGNAL_LOSS * guess:
@@ -59,6 +63,13 @@ def no_better_thanguessing(readings: Readings) -> Finding | None:
         ),
         since=begin.step,
     )
+
+
+def _nothing(readings: Readings, guess: float) -> float:
+    """Return what a model costs that gives 0, if that is more than guessing."""
+    if not (readings.has("target_mean") and readings.has("target_std")):
+        return guess
+    return max(guess, sum(middle(readings.recent(name, _BATCHES)[1]) ** 2 for name in ("target_mean", "target_std")))
 
 
 def _best(readings: Readings) -> float:
@@ -87,6 +98,7 @@ def guessing(readings: Readings) -> tuple[float, Evidence, str]:
         guess = min(middle(entropies) + unseen, math.log(classes))
         return guess, Evidence.of("label_entropy", steps, entropies), _ENTROPY
     if names == ["mse_loss"]:
-        steps, stds = readings.recent("target_std", _BATCHES, t.FEW)
-        return middle(stds) ** 2, Evidence.of("target_std", steps, stds), _VARIANCE
+        name = "target_each_std" if readings.has("target_each_std") else "target_std"
+        steps, stds = readings.recent(name, _BATCHES, t.FEW)
+        return middle(stds) ** 2, Evidence.of(name, steps, stds), _VARIANCE
     raise Unjudged("guessing is compared with for cross-entropy and squared error")

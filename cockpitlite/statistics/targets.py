@@ -14,6 +14,8 @@ from cockpitlite.loss_functions import comparisons
 from cockpitlite.precision import at_least_float32, widest
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
 
+_TWO = 2  # samples, which differ
+
 
 @dataclass(frozen=True)
 class RealTargets(Statistic):
@@ -44,6 +46,19 @@ class RealTargets(Statistic):
     def std(self) -> Tensor:
         """The standard deviation of all of them."""
         return (self._values - self.mean).square().mean().sqrt()
+
+    @cached_property
+    def each_std(self) -> Tensor | None:
+        """The standard deviation over samples ``[B, ...]``, as root mean square over the outputs.
+
+        Its square, which has no bias, is what guessing the mean of each output costs. None for fewer than two samples
+        and where the forwards of a step have targets of several shapes.
+        """
+        shapes = {target.shape[1:] for target in self.given if target.ndim}
+        if len(shapes) != 1 or sum(target.shape[0] for target in self.given if target.ndim) < _TWO:
+            return None
+        samples = torch.cat([widest(at_least_float32(target)) for target in self.given if target.ndim])
+        return samples.var(0).mean().sqrt()
 
     @cached_property
     def _values(self) -> Tensor:
