@@ -62,6 +62,7 @@ def arguments() -> argparse.Namespace:
 
 def judged(row: Row) -> Mapping[str, Verdict]:
     """Return a row's verdicts; a crash is one too, on every instrument."""
+    torch.compiler.reset()  # a watch looks twice where anything in its process was compiled
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, about compiling and schedules
         try:

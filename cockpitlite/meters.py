@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import statistics
 import sys
@@ -18,6 +19,7 @@ import torch
 RECENT_STEPS = 200  # over which the time from step to step is averaged
 SHARE_STEPS = 500  # over which the share is taken: one round of the diagnosis schedule, whose burst it so evens out
 PLAIN_STEPS = 32  # whose median is the usual time of a step
+PAUSE = 16.0  # usual steps: so long before a forward is a pause, such as for a checkpoint
 MOST_PLAIN = 2.0  # usual steps: one that takes longer was held up by something else, such as a validation
 PLAIN_AGE = 256  # steps after which a time is no longer taken for usual
 ALIKE_STEPS = 8  # tracked steps of one kind, whose median tells what the host's clock did not see
@@ -49,16 +51,27 @@ class Spent(NamedTuple):
     usual: float
 
 
+class Taken(NamedTuple):
+    """The seconds from the last step's end to a step's, and those of them before the first forward, NaN if unknown."""
+
+    lap: Lap
+    seconds: float
+    before: float
+
+
 class Clock(Protocol):
     """Times the way from each step's end to the next."""
 
     overlaps: bool
 
+    def arrive(self) -> None:
+        """Note that the first forward after a step begins."""
+
     def mark(self, lap: Lap) -> None:
         """Note that a step has ended."""
 
-    def durations(self) -> Iterable[tuple[Lap, float]]:
-        """Return the steps whose time has become known since this was last asked, in order, with their seconds."""
+    def durations(self) -> Iterable[Taken]:
+        """Return the steps whose time has become known since this was last asked, in order."""
 
     def waiting(self) -> Iterable[Lap]:
         """Return the steps whose time is not known yet."""
@@ -71,16 +84,21 @@ class HostClock:
 
     def __init__(self) -> None:
         self._last = time.perf_counter()
-        self._known: list[tuple[Lap, float]] = []
+        self._arrival = math.nan  # the time from here to the first forward belongs to no step
+        self._known: list[Taken] = []
+
+    def arrive(self) -> None:
+        """Note that the first forward after a step begins."""
+        self._arrival = time.perf_counter()
 
     def mark(self, lap: Lap) -> None:
         """Note that a step has ended."""
         now = time.perf_counter()
-        self._known.append((lap, now - self._last))
-        self._last = now
+        self._known.append(Taken(lap, now - self._last, self._arrival - self._last))
+        self._last, self._arrival = now, math.nan
 
-    def durations(self) -> list[tuple[Lap, float]]:
-        """Return the steps that have ended since this was last asked, with their seconds."""
+    def durations(self) -> list[Taken]:
+        """Return the steps that have ended since this was last asked."""
         known, self._known = self._known, []
         return known
 
@@ -101,25 +119,37 @@ class DeviceClock:
     def __init__(self, record: Callable[[Any], Any]) -> None:
         self._record = record
         self._spare: list[Any] = []
-        self._waiting: deque[tuple[Lap, Any, Any]] = deque(maxlen=WAITING_STEPS)
+        self._waiting: deque[tuple[Lap, Any, Any, Any]] = deque(maxlen=WAITING_STEPS)
         self._last = record(None)
+        self._arrival: Any = None
+
+    def arrive(self) -> None:
+        """Note on the device that the first forward after a step begins: until then it has nothing to do."""
+        self._arrival = self._new()
 
     def mark(self, lap: Lap) -> None:
         """Note on the device that a step has ended."""
-        begin, self._last = self._last, self._record(self._spare.pop() if self._spare else None)
+        arrival, self._arrival = self._arrival, None
+        begin, self._last = self._last, self._new()
         if begin is not None and self._last is not None:
-            self._waiting.append((lap, begin, self._last))
+            self._waiting.append((lap, begin, arrival, self._last))
 
-    def durations(self) -> Iterator[tuple[Lap, float]]:
-        """Yield the steps that the device has ended since this was last asked, with their seconds."""
-        while self._last is not None and self._waiting and self._waiting[0][2].query():
-            lap, begin, end = self._waiting.popleft()
-            yield lap, begin.elapsed_time(end) / 1000
+    def durations(self) -> Iterator[Taken]:
+        """Yield the steps that the device has ended since this was last asked."""
+        while self._last is not None and self._waiting and self._waiting[0][3].query():
+            lap, begin, arrival, end = self._waiting.popleft()
+            before = math.nan if arrival is None else begin.elapsed_time(arrival) / 1000
+            yield Taken(lap, begin.elapsed_time(end) / 1000, before)
             self._spare.append(begin)  # the step that it ended has been timed before
+            if arrival is not None:
+                self._spare.append(arrival)
 
     def waiting(self) -> list[Lap]:
         """Return the steps that the device has not ended yet."""
-        return [lap for lap, _, _ in self._waiting]
+        return [lap for lap, *_ in self._waiting]
+
+    def _new(self) -> Any:
+        return self._record(self._spare.pop() if self._spare else None)
 
 
 def _recorded(device: torch.device, event: Any) -> Any:
@@ -152,12 +182,17 @@ class Meters:
         self._clock = clock_of(device) if clock is None else clock
         self._recent = _SlidingSum(RECENT_STEPS)
         self._costs, self._wholes = _SlidingSum(SHARE_STEPS), _SlidingSum(SHARE_STEPS)
+        self._before, self._around = _SlidingSum(RECENT_STEPS), _SlidingSum(RECENT_STEPS)
         self._plain: deque[tuple[int, float]] = deque(maxlen=PLAIN_STEPS)
         self._bare: deque[float] = deque(maxlen=ALIKE_STEPS)
-        self._usual = 0.0
+        self._usual, self._begun = 0.0, False
         self._unseen: defaultdict[Hashable, deque[float]] = defaultdict(lambda: deque(maxlen=ALIKE_STEPS))
         self._written = 0.0
         self._energy = EnergyMeter(device)
+
+    def arrive(self) -> None:
+        """Note that the first forward after a step begins."""
+        self._clock.arrive()
 
     def mark(self, step: int, kind: Hashable | None, watching: float, written: float = 0.0) -> None:
         """Note that a step has ended.
@@ -170,9 +205,10 @@ class Meters:
 
     def news(self) -> list[Spent]:
         """Return what has become known of the steps that have ended: on a GPU that of the last ones comes later."""
-        return [self._spent(lap, seconds) for lap, seconds in self._clock.durations()]
+        return [self._spent(taken) for taken in self._clock.durations()]
 
-    def _spent(self, lap: Lap, seconds: float) -> Spent:
+    def _spent(self, taken: Taken) -> Spent:
+        lap, seconds, before = taken
         rest, unseen = seconds - lap.watching, 0.0
         if lap.kind is None:
             self._note_plain(lap.step, rest)
@@ -183,6 +219,10 @@ class Meters:
         self._recent.add(seconds)
         self._wholes.add(plain + min(cost, seconds))
         self._costs.add(min(cost, seconds))
+        if self._begun and before < PAUSE * self._usual:  # not where it is unknown
+            self._before.add(before)
+            self._around.add(before + min(max(0.0, rest - unseen - before), MOST_PLAIN * self._usual))
+        self._begun = True  # the time before the first step is no waiting
         return Spent(lap.step, lap.kind, plain, cost, self._usual)
 
     def _note_plain(self, step: int, seconds: float) -> None:
@@ -211,6 +251,11 @@ class Meters:
     def share(self) -> float:
         """What watching has cost of the time of training, over the last SHARE_STEPS steps."""
         return self._costs.total / self._wholes.total if self._wholes.total > 0 else 0.0
+
+    @property
+    def data_wait(self) -> float:
+        """The share of the time of the last RECENT_STEPS that passed before the first forward; NaN while unknown."""
+        return self._before.total / self._around.total if self._around.total > 0 else math.nan
 
     @property
     def step_seconds(self) -> float:
@@ -244,7 +289,7 @@ class _SlidingSum:
 
     @property
     def mean(self) -> float:
-        return self.total / len(self._values) if self._values else float("nan")
+        return self.total / len(self._values) if self._values else math.nan
 
 
 class EnergyMeter:
@@ -270,15 +315,15 @@ class EnergyMeter:
     def watts(self) -> float:
         """Return the mean power since the last call, NaN on the first."""
         if self._nvml is None:
-            return float("nan")
+            return math.nan
         try:
             now = time.perf_counter(), self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1000
         except Exception:  # a driver that has gone away
             self._nvml = None
-            return float("nan")
+            return math.nan
         last, self._last = self._last, now
         if last is None or now[0] <= last[0]:
-            return float("nan")
+            return math.nan
         return float((now[1] - last[1]) / (now[0] - last[0]))
 
 
@@ -291,4 +336,4 @@ def _resident_bytes() -> float:
         import resource
 
         return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-    return float("nan")
+    return math.nan

@@ -196,6 +196,7 @@ class Tracker:
         watched = self.watched
         owners = None if watched.unseen else watched.owners
         capture = Capture(watched.hooked, owners, watched.parameters, watched.batch_dim, shapes_with_one_more)
+        capture.on_arrival = self._meters.arrive
         capture.on_waiting = weakly(self._wait)  # the model holds the capture, and may outlive its optimizer
         return capture
 

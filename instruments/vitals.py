@@ -4,7 +4,7 @@ import math
 
 from cockpitlite.instrument import Instrument, Readings
 from cockpitlite.panel import Panel
-from cockpitlite.statistics import BatchSize, Costs, Scan
+from cockpitlite.statistics import BatchSize, Costs, Scan, Waiting
 
 
 class Vitals(Instrument):
@@ -75,3 +75,27 @@ class Throughput(Instrument):
         if not math.isnan(costs.watts):
             readings["joules_per_sample"] = costs.watts * costs.step_seconds / batch.samples
         return readings
+
+
+class DataWait(Instrument):
+    """The share of the time of training, over the last 200 steps, between a step's end and the next forward.
+
+    It goes to loading, preparing and moving data, and to whatever else the loop does there. Gradient accumulation
+    counts up to the first forward. Left out are evaluations of the model and pauses of more than 16 usual steps. On a
+    GPU it is the time in which the device stood idle, or moved data: a loop that waits for a number of the last step
+    keeps no device waiting. None in the first two steps; unavailable without the model. Free.
+    """
+
+    panel = Panel(
+        "Waiting for data",
+        "performance",
+        unit="share of time",
+        healthy=(None, 0.5),
+        help="The time between a step and the next forward. Above half, training waits more than it computes.",
+    )
+    preset = "economy"
+    order = 91
+
+    def read(self, waiting: Waiting) -> Readings:
+        """Return the share; none while it is unknown."""
+        return {} if math.isnan(waiting.share) else {"data_wait": waiting.share}

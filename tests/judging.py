@@ -88,7 +88,12 @@ READINGS: dict[str, tuple[str, ...]] = {  # of each instrument, the one it is na
     "row_spread": ("row_spread",),
 }
 HISTOGRAMS = ("grad_hist_1d", "grad_hist_2d")
-PLAUSIBLE = {"vitals": ("cost_share", "memory"), "interval": ("interval",), "throughput": ("samples_per_second",)}
+PLAUSIBLE = {
+    "vitals": ("cost_share", "memory"),
+    "interval": ("interval",),
+    "throughput": ("samples_per_second",),
+    "data_wait": ("data_wait",),
+}
 INSTRUMENTS = (*READINGS, *HISTOGRAMS, *PLAUSIBLE)
 ESTIMATED = ("hess_trace", "tic_diag", "tic_trace")
 DIAGNOSED = (*READINGS["alpha_same"], *READINGS["alpha_next"])
@@ -405,6 +410,8 @@ class Judge:
             values = [value for value in self.said(name).values() if not math.isnan(value)]
             if not values:
                 reason = self.reasons.get(name)
+                if name == "data_wait" and self.row.name.startswith("resumed"):
+                    return Verdict("none")  # it takes three steps of one process
                 return Verdict("unavailable", 0.0, reason) if reason else Verdict("missing", 0.0, f"{name}: no value")
             if min(values) < 0 or (name == "cost_share" and max(values) > 1):
                 return Verdict("wrong", math.inf, f"{name}: {values}")

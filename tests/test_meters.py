@@ -10,7 +10,7 @@ from torch import nn
 
 import cockpitlite
 from cockpitlite import meters
-from cockpitlite.meters import EnergyMeter, Meters
+from cockpitlite.meters import EnergyMeter, Meters, Taken
 
 GPU = torch.device("cuda", 0)
 
@@ -71,10 +71,10 @@ class Times:
     overlaps = False
 
     def __init__(self):
-        self.seconds, self.laps = 0.0, []
+        self.seconds, self.before, self.laps = 0.0, math.nan, []
 
     def mark(self, lap):
-        self.laps.append((lap, self.seconds))
+        self.laps.append(Taken(lap, self.seconds, self.before))
 
     def durations(self):
         laps, self.laps = self.laps, []
@@ -93,8 +93,8 @@ def clock():
 def times(clock):
     found = Meters(torch.device("cpu"), clock)
 
-    def stepped(step, seconds, watching=0.0, kind=None, written=0.0):
-        clock.seconds = seconds
+    def stepped(step, seconds, watching=0.0, kind=None, written=0.0, before=math.nan):
+        clock.seconds, clock.before = seconds, before
         found.mark(step, kind, watching, written)
         (spent,) = found.news()
         return spent
@@ -160,6 +160,67 @@ def test_what_other_threads_take_is_a_cost_of_the_step_that_it_is_noticed_in(tim
     times.took(0, 1.0, written=0.25)
     assert times.took(1, 1.0, 0.125, written=0.75).cost == pytest.approx(0.625)
     assert times.took(2, 1.0, 0.125, written=0.75).cost == pytest.approx(0.125)
+
+
+def test_waiting_is_what_goes_before_the_forward(times):
+    times.took(0, 50.0, before=40.0)  # what a script does before its first step is no waiting
+    assert math.isnan(times.data_wait)
+    for step in range(1, 10):
+        times.took(step, 4.0, before=3.0)
+        assert times.data_wait == pytest.approx(0.75)
+    for step in range(10, 100):
+        times.took(step, 4.0 + 2.0 * (step % 10 == 0), 2.0 * (step % 10 == 0), "panel", before=3.0)
+    assert times.data_wait == pytest.approx(0.75)  # what watching takes is no part of training
+    for step in range(100, 100 + meters.RECENT_STEPS):
+        times.took(step, 4.0, before=1.0)
+    assert times.data_wait == pytest.approx(0.25)
+
+
+def test_a_pause_is_no_waiting_and_a_loader_that_stalls_is(times):
+    for step in range(100):
+        times.took(step, 1.0 + 100.0 * (step % 20 == 19), before=0.1 + 100.0 * (step % 20 == 19))
+    assert times.data_wait == pytest.approx(0.1)
+    for step in range(meters.RECENT_STEPS):
+        times.took(step, 1.0 + 8.0 * (step % 4 == 0), before=0.1 + 8.0 * (step % 4 == 0))
+    assert times.data_wait == pytest.approx(2.1 / 3.0)
+
+
+@pytest.mark.parametrize("accumulated", [1, 3])
+def test_a_loop_that_waits_for_its_data(watch, run_path, monkeypatch, accumulated):
+    now = [0.0]
+    monkeypatch.setattr(meters.time, "perf_counter", lambda: now[0])
+
+    class Slow(nn.Linear):
+        def forward(self, x):
+            now[0] += 1.0
+            return super().forward(x)
+
+    model = Slow(4, 3)
+    optimizer = watch(torch.optim.SGD(model.parameters(), lr=0.1), model, every=5)
+    for step in range(40):
+        optimizer.zero_grad()
+        for _ in range(accumulated):
+            now[0] += 3.0
+            model(torch.randn(8, 4)).square().mean().backward()
+        optimizer.step()
+        if step % 10 == 9:
+            now[0] += 5.0
+            with torch.no_grad():
+                model(torch.randn(8, 4))
+    optimizer.cockpit.close()
+    run = cockpitlite.load(run_path)
+    assert run.series("data_wait")[1][-1] == pytest.approx(3 / (4 * accumulated), rel=0.1)
+
+
+def test_without_the_model_nothing_is_known_of_waiting(watch, run_path):
+    model = nn.Linear(4, 3)
+    optimizer = watch(torch.optim.SGD(model.parameters(), lr=0.1))
+    for _ in range(20):
+        optimizer.zero_grad()
+        model(torch.randn(8, 4)).square().mean().backward()
+        optimizer.step()
+    optimizer.cockpit.close()
+    assert "data_wait" not in cockpitlite.load(run_path).names()
 
 
 def test_memory_is_what_the_process_holds():

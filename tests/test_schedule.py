@@ -227,6 +227,19 @@ def test_what_the_host_does_while_the_device_works_costs_nothing():
     assert len(times.waiting) == 1
 
 
+def test_a_device_tells_how_long_it_had_nothing_to_do():
+    now = 0.0
+    device = Device(2, lambda: now)
+    times = Meters(CPU, DeviceClock(device.record))
+    for step in range(40):
+        now += 0.006
+        times.arrive()
+        now += 0.004
+        _news(times, step, None, 0.0)
+    assert times.data_wait == pytest.approx(0.6)
+    assert device.events < 20  # they are used again
+
+
 def test_steps_inside_of_a_capture_are_not_timed_and_none_is_waited_for_in_it():
     device = Device(0, lambda: float(device.passed))
     clock = DeviceClock(device.record)

@@ -24,6 +24,7 @@ from cockpitlite.diagnosis import (
     guess,
     held_out,
     hyperparameters,
+    machine,
     mode,
     nonfinite,
     outputs,
@@ -72,6 +73,7 @@ THEMES: tuple[ModuleType, ...] = (
     balance,
     plateau,
     spikes,
+    machine,
     edge,
 )
 RULES: tuple[Rule, ...] = tuple(thing for theme in THEMES for thing in vars(theme).values() if isinstance(thing, Rule))

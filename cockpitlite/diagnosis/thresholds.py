@@ -134,7 +134,7 @@ CAP: dict[Family, Threshold] = {
     "other": Threshold(5.0, "that of Adam"),
 }
 AFTER_BLOW_UP = Threshold(
-    1 / 4, f"{FITTED}: restarts at a quarter led to within twice the best loss in 81 % of 108 runs"
+    1 / 10, f"{RATES}: of 692 runs that blew up the best rate was 0.059 times theirs in the middle; docs/advice.md"
 )
 AFTER_SPIKE = Threshold(1 / 2, f"{CHOSEN}: all five good runs that blew up recovered by themselves")
 AFTER_LARGE = Threshold(1 / 3, f"{FITTED}: part of the same 108 runs")
@@ -249,11 +249,19 @@ PLATEAU_P = Threshold(0.1, f"{CHOSEN}: probability that a loss without a trend f
 BEGUN = Threshold(0.9, f"{CHOSEN}: loss over initial loss; above, there was no progress that could have stopped")
 NO_PROGRESS_NEXT = Threshold(0.8, "step length on the next batch; in theory no progress is to be expected from 1 on")
 HELD_OUT_RISES = Threshold(1.1, f"{CHOSEN}: last logged losses on held-out samples over the lowest one")
-HELD_OUT_RISES_FAR = Threshold(1.5, f"{CHOSEN}: and where it is more than a note")
+HELD_OUT_RISES_FAR = Threshold(
+    2.0, f"{CHOSEN}: and where it is more than a note; small batches rise by half and score as well"
+)
 FALLS_ON = Threshold(0.9, f"{CHOSEN}: loss of the batches over that when it was lowest on held-out samples")
+FALLS_SLIGHTLY = Threshold(0.97, f"{CHOSEN}: that over the lowest one on held-out samples; from here on it is a note")
 BY_HEART = Threshold(0.05, f"{CHOSEN}: loss of the batches over the lowest one on held-out samples")
 HELD_OUT_LEFT = Threshold(0.1, f"{CHOSEN}: the lowest one over what guessing costs; below, all is learnt")
 OTHER_SCALE = 3.0  # times guessing, above which a logged loss is a sum, or of another kind (chosen)
+WAITING = Threshold(0.5, "share of the time before a forward; above, training waits more than it computes")
+WORTH_LOADING_AHEAD = Threshold(1e-3, f"{CHOSEN}: seconds of it in a step")
+GROWN_BYTES = Threshold(16e6, f"{CHOSEN}: 2 healthy runs of 280 grew so far, neither on a straight line")
+GROWN_SHARE = Threshold(0.02, f"{CHOSEN}: of the memory in use")
+STRAIGHT = Threshold(0.9, f"{CHOSEN}: share of its variance that a line explains; what fills up flattens")
 NOISE_FLOOR = Threshold(10.0, f"{CHOSEN}: gradient noise scale over batch size")
 SPIKE_SPREADS = Threshold(6.0, "robust standard deviations of the log-loss; stricter than ZClip's 2.5, not tested")
 SPIKE_RISE = Threshold(1.5, "times the median loss, not tested")

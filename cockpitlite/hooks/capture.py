@@ -33,8 +33,8 @@ class Capture:
     ``versions`` are those of the parameters that the last forward was made with, and ``values`` copies of them where
     the capture ``keeps_values``. ``unused`` counts backwards that no step followed, ``skipped`` those of them whose
     loss a GradScaler had scaled: it skips the step where a gradient is not finite. ``since_step`` counts those since
-    the last step, used or not, and ``on_waiting`` is called at each fiftieth. Where nothing is wished for, backwards
-    are only ``heard``.
+    the last step, used or not, and ``on_waiting`` is called at each fiftieth. ``on_arrival`` is called as the first
+    forward after a step begins. Where nothing is wished for, backwards are only ``heard``.
     """
 
     def __init__(
@@ -59,6 +59,8 @@ class Capture:
         self.unused = self.skipped = 0
         self.since_step = 0
         self.on_waiting: Callable[[], None] = lambda: None
+        self.on_arrival: Callable[[], None] = lambda: None
+        self._arrived = False
         self._old: list[tuple[int, int] | None] = []
         self._thread: int | None = None
         self._compiled = CompiledLoss(root)
@@ -114,6 +116,7 @@ class Capture:
         self.complete = self.evaluated_again = self._closure = False
         self._marks_after_step = True
         self.since_step = 0
+        self._arrived = False
 
     def _reset(self, wish: Wish) -> None:
         if not self.trace.closed:
@@ -157,7 +160,12 @@ class Capture:
     def _before_forward(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.complete and not self.busy:
             self._begin_anew()
-        if self.busy or self.complete or not torch.is_grad_enabled():
+        if self.busy or self.complete:
+            return
+        if not self._arrived:
+            self._arrived = True
+            self.on_arrival()
+        if not torch.is_grad_enabled():
             return
         self._thread = threading.get_ident()
         if self.wish.calls or self.wish.forwards:

@@ -17,7 +17,7 @@ from cockpitlite.statistics.motion import Displacement, Origin, Weights
 from cockpitlite.statistics.parabola import ParabolaFit
 from cockpitlite.statistics.preconditioner import Preconditioner
 from cockpitlite.statistics.samples import PerSampleNorms, PerSampleProjections
-from cockpitlite.statistics.settings import BatchSize, Costs, Occasion, Scan, Settings
+from cockpitlite.statistics.settings import BatchSize, Costs, Occasion, Scan, Settings, Waiting
 from cockpitlite.statistics.statistic import Statistic, Supply, Want
 from cockpitlite.statistics.step import Line, Memory, Step, Unavailable
 from cockpitlite.statistics.targets import RealTargets
@@ -67,6 +67,7 @@ __all__ = [
     "Supply",
     "Tally",
     "Unavailable",
+    "Waiting",
     "Want",
     "WeightSpread",
     "Weights",

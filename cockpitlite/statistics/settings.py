@@ -83,6 +83,19 @@ class Costs(Statistic):
 
 
 @dataclass(frozen=True)
+class Waiting(Statistic):
+    """The ``share`` of the time of training that goes before the forwards (0 to 1); NaN where it is not known yet."""
+
+    share: float
+    needs_model: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, supply: Supply) -> Self:
+        """Read the meters."""
+        return cls(supply.step.meters.data_wait)
+
+
+@dataclass(frozen=True)
 class Scan(Statistic):
     """The largest magnitude at each place a non-finite value can first show, in the order of the computation.
 
