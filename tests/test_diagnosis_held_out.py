@@ -67,6 +67,23 @@ class TestRising:
         assert look(judged, 1900, 1300, 1900, 2300).severity == "info"
 
 
+class TestLoggedAtEveryStep:
+    noise = staticmethod(lambda step: 1 + 0.3 * math.sin(1000 * step))
+
+    def found(self, judged, course, loss=falling, steps=400):
+        readings = {"valid_loss": lambda step: course(step) * self.noise(step), "loss": loss}
+        return judged(steps=steps, readings=readings).get("F25")
+
+    def test_its_noise_is_not_judged(self, judged):
+        falls = {"course": lambda step: 1.2 + 0.8 * 0.98**step, "loss": lambda step: 2.3 * 0.99**step}
+        assert [self.found(judged, **falls, steps=steps) for steps in (100, 171, 242, 313)] == [None] * 4
+
+    def test_its_course_is(self, judged):
+        found = self.found(judged, lambda step: 1.0 + abs(step - 150) / 100, lambda step: 2.3 * 0.995**step)
+        assert found.severity == "warning"
+        assert found.since == pytest.approx(150, abs=30)
+
+
 class TestByHeart:
     def test_a_large_gap_is_a_note(self, judged):
         found = look(judged, 0.9, 0.85, 0.84, 0.84, loss=BY_HEART["loss"])

@@ -21,6 +21,7 @@ _HELD_OUT = {"val", "valid", "validation", "eval", "evaluation", "test", "dev", 
 _LOOKS = 3  # logged losses, from which on they are judged
 _LAST = 2  # of them that have to agree
 _AROUND = 20  # losses of batches whose median is the loss at a step
+_BLOCKS = 32  # of logged losses at most, each told by its median, so that one logged at every step is judged as well
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,19 @@ def _look(readings: Readings) -> _Seen:
         raise Unjudged(
             f"{name} was logged {len(losses)} {'time' if len(losses) == 1 else 'times'}; {_LOOKS} are needed"
         )
+    steps, losses = _in_blocks(steps, losses)
     begin = readings.derived(start).loss
     if min(begin, float(losses.min())) <= 0:
         raise Unjudged("a loss is not above 0, so there is no scale to compare with")
     return _Seen(name, steps, losses, int(np.argmin(losses)), level(readings, _AROUND), _guess(readings, begin))
+
+
+def _in_blocks(steps: Steps, losses: Values) -> tuple[Steps, Values]:
+    """Return the medians of as many losses in a row as leave few of them, each at the last step of its own."""
+    size = -(-len(losses) // _BLOCKS)
+    begins = range(len(losses) % size, len(losses), size)
+    medians = np.array([np.median(losses[begin : begin + size]) for begin in begins])
+    return steps[[begin + size - 1 for begin in begins]], medians
 
 
 def _guess(readings: Readings, first: float) -> float:
