@@ -133,7 +133,7 @@ class TestRegistry:
 
         monkeypatch.setattr(engine, "RULES", (*engine.RULES, never_after_r4, always))
         MadeRun().write(path)
-        assert codes(path) == ["R4", "X2"]
+        assert codes(path) == ["X2", "R4"]
 
 
 def numbers(things):

@@ -18,9 +18,9 @@ def prints(of):
 
 
 class TestSameBatch:
-    def test_the_whole_data_at_each_step_are_a_note_after_the_verdict(self, judged):
+    def test_the_whole_data_at_each_step_are_a_note(self, judged):
         found = judged(steps=600, readings=prints(lambda step: 7))
-        assert list(found) == ["R4", "F13"]
+        assert list(found) == ["F13", "R4"]
         assert (found["F13"].severity, found["F13"].since) == ("info", 0)
 
     def test_a_loader_that_gets_stuck(self, judged):

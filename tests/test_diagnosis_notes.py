@@ -28,7 +28,7 @@ def judged(tmp_path):
 class TestBalance:
     def test_layers_at_different_speeds(self, judged):
         found = judged(readings={"update_ratio": lambda step: row(12, 0.01, _4=5e-6)})
-        assert list(found) == ["R4", "F11"]
+        assert list(found) == ["F11", "R4"]
         assert found["F11"].severity == "info"
         assert "net.4.weight" in found["F11"].explanation
 

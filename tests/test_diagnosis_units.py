@@ -66,7 +66,7 @@ class TestDeadUnits:
 
     def test_its_beginning_is_found(self, judged):
         shares = {"dead_units": lambda step: row(len(ACTIVATIONS), 0.1, _2=0.97 if step >= 20 else 0.1)}
-        assert judged(readings=shares)["F3"].lr_factor == pytest.approx(0.25)
+        assert judged(readings=shares)["F3"].lr_factor == pytest.approx(0.1)
         assert "too long steps have killed them" in judged(readings=shares)["F3"].suggestion
         assert judged(readings=shares)["F3"].since == 20
 

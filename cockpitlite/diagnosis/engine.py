@@ -80,6 +80,7 @@ RULES: tuple[Rule, ...] = tuple(thing for theme in THEMES for thing in vars(them
 
 _SEVERITIES = ("error", "warning", "info")
 _LED_TO = ("R0", "F3", "F5")  # by a blow-up: NaN, and units that have died or stick at the ends of their range
+_USUALLY_MEANT = ("F9c", "F9d", "F8b", "F3", "F5")  # as notes: parts that others train, units that rest for now
 _BLOWS_UP = ("R1", "F1", "F6a", "F6b", "F6c", "F6d", "F7", "F8c", "F15")  # what makes the loss blow up, as an error
 
 
@@ -165,18 +166,21 @@ def _silences(rule: Rule, finding: Finding, other: Rule) -> bool:
 
 
 def _ordered(found: list[tuple[Rule, Finding]]) -> list[Finding]:
-    """Put errors before warnings before notes, a blow-up before what it led to, verdicts before structural notes.
+    """Put errors before warnings before notes, and a blow-up before what it led to.
 
-    Gradients that vanish come before tensors that stand still by them: steps below the numbers' precision are lost.
+    Of notes, those on a fault come first: where nothing else is said, they are right more often than not. Then those on
+    the learning rate and the course of the loss, such as that nothing speaks against them, and last what is usually
+    meant. Gradients that vanish come before tensors that stand still by them: steps below the numbers' precision are
+    lost.
     """
     causes = [f.since for rule, f in found if rule.code in _BLOWS_UP and (f.severity == "error" or rule.code == "R1")]
     blown = min(causes, default=math.inf)
     vanished = any(rule.code == "F4a" for rule, _ in found)
 
-    def place(entry: tuple[Rule, Finding]) -> tuple[int, bool, bool, int]:
+    def place(entry: tuple[Rule, Finding]) -> tuple[int, bool, int, int]:
         rule, finding = entry
         follows = (rule.code in _LED_TO and blown < finding.since) or (rule.code == "F9a" and vanished)
-        note_on_structure = rule.fault and finding.severity == "info"
-        return _SEVERITIES.index(finding.severity), follows, note_on_structure, RULES.index(rule)
+        kind = 0 if finding.severity != "info" else 2 if rule.code in _USUALLY_MEANT else rule.code.startswith("R")
+        return _SEVERITIES.index(finding.severity), follows, kind, RULES.index(rule)
 
     return [finding for _, finding in sorted(found, key=place)]
