@@ -39,6 +39,7 @@ LINE_WIDTH = 10  # pixels between upright lines of one kind, at least half of th
 FEW_LINES = 12  # of one kind in a chart; more are short, so that the curve behind them is seen
 UPRIGHT = (0.0, 0.5, 1.0, math.nan)  # heights of the points of an upright line, which can be pointed at
 SHORT = 0.12  # height of a short one
+LEFT = 52  # pixels for the labels of values, the same in all charts, so that steps lie below each other
 BEYOND = 4000  # pixels, higher than any chart
 IN_LEGEND: tuple[Role, ...] = ("main", "second", "raw", "layers", "low", "high")
 MARK_COLOURS: Mapping[Kind, str] = {
@@ -171,6 +172,14 @@ def headline(panel: Panel, readings: Readings) -> float | None:
     """Return the newest value of what the panel is about, None where there is none."""
     main = _main_curves(panel, readings)[-1]
     return float(main.values[-1]) if len(main) else None
+
+
+def newest_step(panel: Panel, readings: Readings) -> int | None:
+    """Return the step of the newest value of what the panel is about, None where there is none."""
+    if readings.newest is not None:
+        return readings.newest[0]
+    end = _main_curves(panel, readings)[-1].end
+    return None if end < 0 else end
 
 
 def caption(
@@ -437,7 +446,7 @@ def layout(panel: Panel, revision: str = "") -> dict[str, Any]:
         "template": go.layout.Template(),
         "uirevision": revision,
         "autosize": True,
-        "margin": {"l": 46, "r": 14, "t": 22 if _has_legend(panel) else 8, "b": 28, "autoexpand": False},
+        "margin": {"l": LEFT, "r": 14, "t": 22 if _has_legend(panel) else 8, "b": 28, "autoexpand": False},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "inherit", "size": 11, "color": MUTED},
@@ -454,6 +463,7 @@ def layout(panel: Panel, revision: str = "") -> dict[str, Any]:
             "y": 1,
             "yanchor": "top",
             "font": {"size": 10},
+            "tracegroupgap": 0,
         },
         "xaxis": _axis()
         | {

@@ -229,7 +229,7 @@ def _zone_shapes(panel: Panel) -> list[dict[str, Any]]:
             "layer": "below",
             "line": {"width": 0},
             "fillcolor": faded(ZONE_COLOURS[name], 0.13),
-            "label": {"text": name, "textposition": "top center", "font": {"size": 12}},
+            "label": {"text": name, "textposition": "top center", "font": {"size": 11}},
         }
         for name, (start, end) in spans.items()
         if end > start

@@ -27,7 +27,7 @@ FAINTEST = 0.15  # opacity
 def figure(panel: Panel, readings: Readings) -> go.Figure:
     """Return a panel's heat map."""
     found = figures.layout(panel) | {"hovermode": "closest", "showlegend": False}
-    found["margin"] |= {"t": 8, "l": 52}
+    found["margin"] |= {"t": 8}
     bins: dict[str, Any] = {"type": "category", "showgrid": False, "fixedrange": True, "ticks": "outside", "ticklen": 3}
     found["xaxis"] |= {"ticks": ""}
     found["yaxis"] |= bins

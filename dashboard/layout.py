@@ -338,18 +338,25 @@ def value(panel: Panel, readings: Readings) -> list[Component | str]:
 
     A gauge names no zone in its headline: what a step length means for the run is the diagnosis' to say.
     """
+    age = _age(figures.newest_step(panel, readings))
     if gauges.has_one(panel):
         median = gauges.headline(panel, readings)
-        return [html.Span("–" if median != median else f"{median:.2f}".replace("-", "−"))]
+        return [html.Span("–" if median != median else f"{median:.2f}".replace("-", "−")), *age]
     if panel.kind in heatmaps.KINDS:
-        return [html.Span(heatmaps.headline(panel, readings))]
+        dated = [] if panel.kind == "joint" else age  # its headline is its step
+        return [html.Span(heatmaps.headline(panel, readings)), *dated]
     newest = figures.headline(panel, readings)
     if newest is None:
         return []
     if panel.ratio is not None and panel.scale == "log" and newest <= 0:
-        return [html.Span("unclear", title=f"{number(newest)}: the noise hides what it is compared with")]
+        return [html.Span("unclear", title=f"{number(newest)}: the noise hides what it is compared with"), *age]
     unit = [html.Span(panel.unit, className="unit")] if panel.unit else []
-    return [html.Span(number(newest)), *unit]
+    return [html.Span(number(newest)), *unit, *age]
+
+
+def _age(step: int | None) -> list[Component]:
+    """Return room for the step of a newest value, which ``steps.js`` writes where that is long ago."""
+    return [] if step is None else [html.Span(className="age", **attributes(data_step=str(step)))]
 
 
 def words(

@@ -133,10 +133,14 @@ def _bars(found: list[Row], bases: list[float], part: str, colour: str) -> dict[
 
 
 def _layout(panel: Panel) -> dict[str, Any]:
-    labels = {
-        noise.place(value): f"{value:.1g}<br>{words} noise" if words else f"{value:.1g}" for value, words in noise.TICKS
-    }
+    labels = {noise.place(value): f"{value:.1g}<br>{_share(words)}" for value, words in noise.TICKS}
     return frame(ENDS, labels, (-0.12, len(panel.readings) + ROOM), _shapes(panel))
+
+
+def _share(words: str) -> str:
+    """Return what a label says of the noise: only the first such label names it, as there is no room between them."""
+    first = next(words for _, words in noise.TICKS if words)
+    return f"{words} noise" if words == first else words
 
 
 def _shapes(panel: Panel) -> list[dict[str, Any]]:
@@ -153,7 +157,7 @@ def _shapes(panel: Panel) -> list[dict[str, Any]]:
             "layer": "below",
             "line": {"width": 0},
             "fillcolor": faded(colour, 0.13),
-            "label": {"text": name, "textposition": "top center", "font": {"size": 12}},
+            "label": {"text": name, "textposition": "top center", "font": {"size": 11}},
         }
         for name, start, end, colour in zones
         if end > start

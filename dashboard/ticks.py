@@ -46,6 +46,8 @@ def answered(runs: Runs, judge: Judge, asked: Mapping[str, Any]) -> dict[str, An
         meta, alive = run.meta, run.live
         answer: dict[str, Any] = {"frame": layout.standing(meta, alive, run.last_step, run.names())}
         answer["frame"] |= {"notice": None if alive else trouble.silent(run.path, meta), "facts": layout.facts(meta)}
+        if page in ("overview", "layers"):
+            answer["steps"] = run.steps
         if page == "layers" and layer is None:
             return answer | {"board": []}
         if page == "layers" and layer is not None:

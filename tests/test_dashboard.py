@@ -60,7 +60,7 @@ def trace_of(figure, name):
 def words_of(component):
     """All text below a component."""
     if isinstance(component, (list, tuple)):
-        return " ".join(words_of(child) for child in component)
+        return " ".join(filter(None, map(words_of, component)))
     if hasattr(component, "children"):
         return words_of(component.children)
     return "" if component is None else str(component)
@@ -372,6 +372,18 @@ def test_a_gauge_without_a_healthy_range_names_only_what_the_parabola_says():
     assert [gauge.zone(panel, value) for value in (-0.95, -0.8, 0.9, 1.1)] == ["too small", "", "", "too large"]
     figure = gauge.figure(panel, readings(alpha=[0.0]))
     assert [shape.label.text for shape in figure.layout.shapes] == ["too small", "too large"]
+
+
+def age_of(panel, read):
+    """The step that a newest value is said to be of."""
+    return [vars(part)["data-step"] for part in parts_of(layout.value(panel, read)) if "data-step" in vars(part)]
+
+
+def test_a_newest_value_brings_its_step():
+    late = Readings({"loss": Series(np.array([3, 1500]), np.array([2.0, 1.0]))})
+    assert age_of(LOSS, late) == ["1500"]
+    assert age_of(ALPHA, Readings({"alpha": Series(np.array([7]), np.array([0.5]))})) == ["7"]
+    assert age_of(LOSS, Readings()) == []
 
 
 def test_a_gauge_leaves_the_verdict_to_the_diagnosis():
@@ -1026,6 +1038,7 @@ def test_a_page_is_told_which_board_it_lacks_and_then_of_its_cards(tmp_path):
     run.writer.commit()
     more = ticks.answered(runs, Judge(), request_for("run.cockpit", **known))["more"]
     assert list(more) == ["performance"] and "Validation accuracy" in words_of(more["performance"])
+    assert again["steps"] == (0, 2)
     elsewhere = ticks.answered(runs, Judge(), request_for("run.cockpit", page="runs"))
     assert set(elsewhere) == {"frame"} and elsewhere["frame"]["step"] == "step 2"
     run.finish()

@@ -32,7 +32,7 @@ def read(**named):
 
 def words_of(component):
     if isinstance(component, (list, tuple)):
-        return " ".join(words_of(child) for child in component)
+        return " ".join(filter(None, map(words_of, component)))
     return words_of(component.children) if hasattr(component, "children") else str(component or "")
 
 

@@ -24,7 +24,7 @@ from cockpitlite.store.counts import unpacked
 from cockpitlite.store.outlining import outlines
 from cockpitlite.store.pyramid import Outline, Rows, joined, level_within
 from cockpitlite.store.rows import LAST, limit, rows_of
-from cockpitlite.store.schema import LAYER_ID, last_step
+from cockpitlite.store.schema import LAYER_ID, first_step, last_step
 from cockpitlite.store.stretches_by_layer import LayerStretches
 from cockpitlite.store.wholeness import log_of
 
@@ -70,6 +70,13 @@ class Run:
         """The last step any reading was written under, or None for a run without readings."""
         with self._open() as db:
             return last_step(db)
+
+    @property
+    def steps(self) -> tuple[int, int] | None:
+        """The first and the last step any reading was written under, or None for a run without readings."""
+        with self._open() as db:
+            first, last = first_step(db), last_step(db)
+        return None if first is None or last is None else (first, last)
 
     def names(self) -> list[str]:
         """The names of all readings that have at least one value, in alphabetical order."""

@@ -148,10 +148,22 @@ def check(db: sqlite3.Connection, path: Path) -> int:
     return version
 
 
+def first_step(db: sqlite3.Connection) -> int | None:
+    """Return the first step of any reading; each is looked up in its table's order."""
+    return _step(db, _EXTREME.format("min"))
+
+
 def last_step(db: sqlite3.Connection) -> int | None:
     """Return the last step of any reading; each is looked up in its table's order."""
-    row = db.execute(
-        "SELECT max(last) FROM (SELECT (SELECT max(step) FROM reading WHERE name = name.id) AS last FROM name "
-        "UNION ALL SELECT (SELECT max(step) FROM frame WHERE layout = frame_layout.id) FROM frame_layout)"
-    ).fetchone()
+    return _step(db, _EXTREME.format("max"))
+
+
+_EXTREME = (
+    "SELECT {0}(found) FROM (SELECT (SELECT {0}(step) FROM reading WHERE name = name.id) AS found FROM name "
+    "UNION ALL SELECT (SELECT {0}(step) FROM frame WHERE layout = frame_layout.id) FROM frame_layout)"
+)
+
+
+def _step(db: sqlite3.Connection, query: str) -> int | None:
+    row = db.execute(query).fetchone()
     return None if row[0] is None else int(row[0])

@@ -15,6 +15,7 @@
   const CONFIG = { displayModeBar: false, doubleClick: "autosize" };
   const FRAME = 40; // milliseconds of drawing, after which the browser may do something else
   const KINDS = ["chart", "gauge"];
+  const LEGEND = 22; // pixels above a chart for a legend of one row
   const shown = new WeakMap(); // by card
   const widths = new WeakMap(); // of plots
   const told = new WeakMap(); // the parts that an element was filled with, as words
@@ -38,7 +39,7 @@
       const layout = entry.target._fullLayout;
       const fits = layout && Math.abs(layout.width - width) < 1 && Math.abs(layout.height - entry.contentRect.height) < 1;
       if (width && layout && !fits) {
-        window.Plotly.Plots.resize(entry.target);
+        window.Plotly.Plots.resize(entry.target).then(() => makeRoom(entry.target));
       }
     }
   });
@@ -97,20 +98,43 @@
       Object.assign(figure.layout.xaxis, { range: range.slice(), autorange: false });
     }
     window.cockpit.card.hide(card, figure.data);
+    prepare(card, kind, plot, figure);
     window.Plotly.newPlot(plot, figure.data, figure.layout, CONFIG);
     sizes.observe(plot);
     if (kind === "chart") {
+      makeRoom(plot);
       window.cockpit.zoom.listen(plot);
       window.cockpit.card.listen(card, plot);
+      window.cockpit.labels.listen(plot);
     }
   }
 
-  function change(card, plot, changes) {
+  function change(card, kind, plot, changes) {
     for (const each of changes) {
       apply(plot, each.operations);
     }
     window.cockpit.card.hide(card, plot.data);
+    prepare(card, kind, plot, plot);
     window.Plotly.redraw(plot);
+    makeRoom(plot);
+  }
+
+  function prepare(card, kind, plot, figure) {
+    if (kind === "chart") {
+      window.cockpit.labels.put(plot, figure);
+    }
+    if (kind === "chart" && !card.classList.contains("joint")) {
+      window.cockpit.steps.put(figure.layout);
+    }
+  }
+
+  /* Above a chart for its legend, which has more rows where the chart is narrow. */
+  function makeRoom(plot) {
+    const { margin, legend, showlegend } = plot._fullLayout;
+    const height = showlegend && legend && legend._height;
+    if (height && Math.max(Math.ceil(height), LEGEND) !== margin.t) {
+      window.Plotly.relayout(plot, { "margin.t": Math.max(Math.ceil(height), LEGEND) });
+    }
   }
 
   function draw(card, changes) {
@@ -123,7 +147,7 @@
       }
       const patches = news.filter((each) => each.operations);
       if (patches.length) {
-        change(card, plot, patches);
+        change(card, kind, plot, patches);
       }
     }
   }

@@ -113,6 +113,9 @@
     if (asked.page !== window.cockpit.address.page() || asked.run !== run()) {
       return 0;
     }
+    if ("steps" in answer) {
+      window.cockpit.steps.take(answer.steps);
+    }
     if (answer.board) {
       charts().clear(place());
       charts().fill(place(), answer.board);
@@ -127,6 +130,7 @@
     for (const card of told) {
       charts().take(card, answer.charts[card.dataset.panel]);
     }
+    window.cockpit.steps.tell(cards);
     for (const [group, added] of Object.entries(answer.more || {})) {
       place().querySelector('[data-group="' + group + '"]').append(...added.map(charts().element));
     }

@@ -72,7 +72,10 @@
       change["yaxis.autorange"] = true;
     }
     if (Object.keys(change).length) {
+      window.cockpit.steps.put(chart.layout);
       window.Plotly.relayout(chart, change);
+    } else if (!view().state.paused) {
+      window.cockpit.steps.renew(chart);
     }
   }
 
@@ -81,8 +84,8 @@
     const state = view().state;
     for (const card of view().cards()) {
       const chart = view().chartOf(card);
-      if (state.linked && hasSteps(card) && !("marked" in card.dataset)) {
-        show(chart, state.range, false);
+      if (hasSteps(card) && !("marked" in card.dataset)) {
+        show(chart, state.linked ? state.range : view().windowOf(chart), false);
       }
     }
   }
