@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from page_server import page_server
-from synthetic_runs import SyntheticRun
+from synthetic_runs import FULL_PANELS, SyntheticRun, write_run
 from test_browser import RANGE, WHOLE, trainer
 from visiting import LAST, visit
 
@@ -182,6 +182,34 @@ def test_a_card_gives_a_picture_its_values_and_a_link(browser, tmp_path):
         card(seen, NORM).locator(".entries", has_text="Copied").or_(
             card(seen, NORM).locator(".entries", has_text="address bar")
         ).wait_for()
+
+
+def test_a_picture_has_the_gauge_of_its_card_and_what_its_colours_mean(browser, tmp_path):
+    gauged, heated = "Normalized step length α", "Gradient elements"
+    write_run(tmp_path / "digits.cockpit", steps=60, full=True)
+    with page_server(tmp_path) as server, visit(browser, server.url) as seen:
+        seen.until_charts(len(FULL_PANELS))
+        seen.page.evaluate(
+            """() => {
+                const draw = window.Plotly.toImage;
+                window.drawn = [];
+                window.Plotly.toImage = function (figure, size) {
+                    const hasScale = (trace) => Boolean(trace.marker && trace.marker.showscale);
+                    window.drawn.push(figure.data.map((trace) => [trace.type, hasScale(trace)]));
+                    return draw.call(this, figure, size);
+                };
+            }"""
+        )
+        sizes = {}
+        for title in (gauged, heated):
+            card(seen, title).get_by_label(f"More of {title}").click()
+            with seen.page.expect_download() as downloading:
+                card(seen, title).get_by_role("button", name="PNG").click()
+            sizes[title] = struct.unpack(">II", Path(downloading.value.path()).read_bytes()[16:24])
+        assert sizes == {gauged: (2400, 2010), heated: (2400, 1350)}
+        gauge, curve, heat = seen.page.evaluate("window.drawn")
+        assert ["bar", False] in gauge and ["bar", False] not in curve
+        assert heat[0][0] == "heatmap" and heat[-1] == ["scatter", True]
 
 
 def test_keys_act_but_never_while_one_writes(browser, tmp_path):

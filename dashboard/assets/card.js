@@ -2,7 +2,6 @@
 (function () {
   "use strict";
 
-  const SIZE = { width: 1200, height: 675, scale: 2 }; // of a picture, in pixels
   const hidden = new Map(); // uids of hidden lines by the name of their panel, as it is spelled in the address
 
   function view() {
@@ -38,27 +37,9 @@
     return words.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
   }
 
-  /* A card's main chart as a picture, in the colours of the page and with letters that can be read on a slide. */
   function picture(card) {
-    const chart = view().chartOf(card);
-    const style = getComputedStyle(card);
-    const [ink, paper] = [style.color, style.backgroundColor];
-    const text = [titleOf(card), runName()].filter(Boolean).map(escaped).join(" · ");
-    const layout = Object.assign({}, chart.layout, {
-      title: { text: text, font: { size: 22, color: ink }, x: 0.02, xanchor: "left", y: 0.97 },
-      paper_bgcolor: paper,
-      plot_bgcolor: paper,
-      font: { family: "sans-serif", size: 17, color: ink },
-      margin: { l: 90, r: 30, t: 90, b: 60 },
-      legend: Object.assign({}, chart.layout.legend, { font: { size: 16, color: ink }, y: 0.9, x: 0.99 }),
-      xaxis: Object.assign({}, chart.layout.xaxis, { tickfont: { size: 16 } }),
-      yaxis: Object.assign({}, chart.layout.yaxis, { tickfont: { size: 16 } }),
-      autosize: false,
-    });
-    const figure = { data: chart.data, layout: layout };
-    window.Plotly.toImage(figure, Object.assign({ format: "png" }, SIZE)).then(function (image) {
-      save(image, fileName(card) + ".png");
-    });
+    const words = [titleOf(card), runName()].filter(Boolean).map(escaped).join(" · ");
+    window.cockpit.picture.of(card, words).then((image) => save(image, fileName(card) + ".png"));
   }
 
   /* All values in the range of steps that a chart shows, which the server sends. */
