@@ -181,13 +181,8 @@ def _dashboard(arguments: argparse.Namespace) -> int:
         )
     except BrokenPipeError:
         raise
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise BadInputError(str(error)) from error
-    except OSError as error:
-        where = f"{arguments.host}:{arguments.port}"
-        raise BadInputError(
-            f"the page cannot be served at {where} ({_cause(error)}); give another --port or --host"
-        ) from error
     return 0
 
 

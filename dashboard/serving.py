@@ -129,7 +129,7 @@ class Server(ThreadedWSGIServer):
 
 def address(host: str, port: int, token: str | None, prefix: str = "/") -> str:
     """Return the address to open: by the machine's name where the server listens on all of its addresses."""
-    name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    name = socket.gethostname() if host in ("", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     return f"http://{name}:{port}{prefix}" + (f"?token={token}" if token else "")
 
 
@@ -168,5 +168,13 @@ def _listen(host: str, port: int) -> socket.socket:
             return socket.create_server((host, candidate), family=family)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise OSError(f"the page cannot be served on {host}:{candidate} ({error.strerror})") from error
-    raise OSError(f"port {port} of {host} and those after it are taken; give another as port")
+                where = f"[{host}]:{candidate}" if ":" in host else f"{host}:{candidate}"
+                raise OSError(
+                    f"the page cannot be served at {where} ({_cause(error)}); give another host or port"
+                ) from error
+    raise OSError(f"port {port} of {host} and those after it are taken; give another port")
+
+
+def _cause(error: OSError) -> str:
+    """Return what went wrong in a few words, without the address, which the library adds in brackets."""
+    return (error.strerror or str(error)).partition(" (while")[0]

@@ -283,13 +283,15 @@ def test_the_dashboard_refuses_a_file_that_is_no_run_file(capsys, tmp_path):
     assert "is not a cockpitlite run file" in refused(capsys, "dashboard", tmp_path / "a.cockpit")
 
 
-def test_an_address_that_cannot_be_had_is_named(capsys, runs, monkeypatch):
-    def serve(path, **options):
-        raise OSError(99, "Cannot assign requested address")
-
-    monkeypatch.setattr("cockpitlite.dashboard.serve", serve)
-    sentence = refused(capsys, "dashboard", runs, "--host", "192.0.2.1")
-    assert "cannot be served at 192.0.2.1:8050 (Cannot assign requested address); give another" in sentence
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("192.0.2.1", "Cannot assign requested address"), ("2001:db8::1", None), ("no such host", None)],
+)
+def test_an_address_that_cannot_be_had_is_named_once(capsys, runs, host, reason):
+    sentence = refused(capsys, "dashboard", runs, "--host", host, "--no-browser")
+    where = f"[{host}]:8050" if ":" in host else f"{host}:8050"
+    assert f"the page cannot be served at {where} ({reason or ''}" in sentence
+    assert sentence.count(host) == 1 and sentence.endswith("); give another host or port\n")
 
 
 @pytest.mark.parametrize("option", ["--prefix", "--path-prefix", "--path_prefix"])
