@@ -19,7 +19,7 @@ from cockpitlite.store import Run, Values
 
 NEWEST_SHARE = 0.1  # what "newest" means for a distribution: the last tenth of its values
 ABSENT = "-"
-_NOT_A_SETTING = frozenset({"heartbeat", "started", "ended", "status", "pid", "layers", ENTRY})
+_NOT_A_SETTING = frozenset({"heartbeat", "started", "ended", "status", "pid", "process", "layers", ENTRY})
 
 Better = Literal["lower", "higher"]
 

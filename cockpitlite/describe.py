@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 import cockpitlite
+from cockpitlite.store import this_process
 
 _SETTINGS = ("lr", "momentum", "dampening", "nesterov", "betas", "alpha", "eps", "weight_decay", "maximize")
 
@@ -31,6 +32,7 @@ def describe_run(
         "script": script_name(),
         "command": [sys.executable, *sys.argv],
         "pid": os.getpid(),
+        "process": this_process(),
         "host": socket.gethostname(),
         "seed": torch.initial_seed(),
         "device": _device(parameters),

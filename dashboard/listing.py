@@ -17,7 +17,7 @@ from cockpitlite.dashboard.verdict import ICONS, WORDS, Judge
 from cockpitlite.diagnosis.finding import Finding
 from cockpitlite.diagnosis.kept import Kept, last_kept
 from cockpitlite.diagnosis.thresholds import FIRST_VERDICT
-from cockpitlite.store import LIVE_SECONDS, Run, log_of
+from cockpitlite.store import Run, is_live, log_of
 
 Signature = tuple[tuple[int, int] | None, ...]
 Row = dict[str, Any]
@@ -162,9 +162,7 @@ def _row(key: str, facts: Facts | None, judge: Judge) -> Row:
 
 
 def _state(meta: Mapping[str, Any]) -> str:
-    heartbeat = meta.get("heartbeat")
-    beats = isinstance(heartbeat, int | float) and time.time() - heartbeat < LIVE_SECONDS
-    if meta.get("status") == "running" and beats:
+    if is_live(meta):
         return "live"
     return "finished" if meta.get("status") == "finished" else "ended"
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cockpitlite.store import RunFileError
+from cockpitlite.store import RunFileError, is_there
 
 FULL = 2**20  # free bytes below which a disk is called full
 SLACK = 5.0  # seconds by which the clocks of a machine may differ
@@ -44,7 +44,12 @@ def _when(last: float) -> str:
 
 
 def _runs(meta: Mapping[str, Any]) -> bool | None:
-    """Whether the process that wrote a run is there; None where that cannot be known from here."""
+    """Whether the process that wrote a run is there; None where that cannot be known from here.
+
+    Of a file that does not tell its process from a later one of the same number, by the times.
+    """
+    if meta.get("process") is not None:
+        return is_there(meta)
     process, started = meta.get("pid"), meta.get("started")
     if meta.get("host") != socket.gethostname() or type(process) is not int or not isinstance(started, int | float):
         return None

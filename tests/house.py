@@ -81,7 +81,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "schedule": {"plan"},
     "plan": {"records", "statistics", "instrument"},
     "recorder": {"panel", "store", "instrument"},  # of the last only what a reading is
-    "describe": set(),
+    "describe": {"store"},  # of which only what tells a process
     "notes": {"graph", "loss_functions", "statistics", "schedule", "recorder"},
     "tracker": TRAINING - {"tracker", "attach", "demo"} | SHARED,
     "attach": {"tracker", "weakly", "schedule", "instrument", "instruments", "recorder", "describe", "notebook"}

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from cockpitlite.panel import Panel
-from cockpitlite.store import Histogram, RunWriter
+from cockpitlite.store import Histogram, RunWriter, this_process
 
 Kind = Literal["small", "good", "large", "nonfinite"]
 
@@ -333,6 +333,7 @@ def _description(kind: Kind, layers: tuple[str, ...]) -> dict[str, object]:
         "script": "digits.py",
         "command": ["python", "digits.py"],
         "pid": os.getpid(),
+        "process": this_process(),
         "host": socket.gethostname(),
         "git_commit": "0" * 40,
         "git_dirty": False,

@@ -512,7 +512,7 @@ class TestDescription:
         run = load(path)
         assert run.live
         now = time.time()
-        monkeypatch.setattr("cockpitlite.store.run.time.time", lambda: now + LIVE_SECONDS + 1.0)
+        monkeypatch.setattr("cockpitlite.store.liveness.time.time", lambda: now + LIVE_SECONDS + 1.0)
         assert not run.live
         monkeypatch.undo()
         writer.meta(status="finished")

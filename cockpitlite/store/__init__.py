@@ -15,6 +15,7 @@ from cockpitlite.store.contents import (
     Steps,
     Values,
 )
+from cockpitlite.store.liveness import is_live, is_there, this_process
 from cockpitlite.store.pyramid import Outline
 from cockpitlite.store.run import Run, find_runs, load
 from cockpitlite.store.stretches_by_layer import LayerStretches
@@ -37,6 +38,9 @@ __all__ = [
     "Values",
     "explained",
     "find_runs",
+    "is_live",
+    "is_there",
     "load",
     "log_of",
+    "this_process",
 ]

@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 import sqlite3
-import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from numpy.typing import NDArray
 
 from cockpitlite.panel import Panel
 from cockpitlite.store.connection import reading
-from cockpitlite.store.contents import LIVE_SECONDS, SUFFIX, Event, Histogram, RunFileError, Steps, Values
+from cockpitlite.store.contents import SUFFIX, Event, Histogram, RunFileError, Steps, Values
 from cockpitlite.store.counts import unpacked
+from cockpitlite.store.liveness import is_live
 from cockpitlite.store.outlining import outlines
 from cockpitlite.store.pyramid import Outline, Rows, joined, level_within
 from cockpitlite.store.rows import LAST, limit, rows_of
@@ -62,8 +62,7 @@ class Run:
     @property
     def live(self) -> bool:
         """Whether a process still writes this run."""
-        meta = self.meta
-        return meta.get("status") == "running" and time.time() - float(meta.get("heartbeat", 0.0)) < LIVE_SECONDS
+        return is_live(self.meta)
 
     @property
     def last_step(self) -> int | None:
