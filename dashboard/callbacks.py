@@ -13,6 +13,7 @@ from cockpitlite.dashboard import layers, layout, overlays, table
 from cockpitlite.dashboard.findings import findings
 from cockpitlite.dashboard.listing import Listing
 from cockpitlite.dashboard.runs import UNREADABLE, Runs, panels
+from cockpitlite.dashboard.unopened import Unopened
 from cockpitlite.dashboard.verdict import DiagnosisError, Judge, Verdict, not_judged, verdict
 from cockpitlite.store import Run
 
@@ -23,7 +24,7 @@ def register(app: Dash, runs: Runs, judge: Judge) -> None:
     _register_layers(app, runs)
     _register_picker(app, runs)
     _register_diagnosis(app, runs, judge)
-    _register_runs(app, runs, Listing(runs, judge))
+    _register_runs(app, runs, Listing(runs, judge, Unopened()))
 
 
 def _register_browser(app: Dash) -> None:

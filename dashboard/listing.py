@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cockpitlite.dashboard.runs import UNREADABLE, Entry, Runs, identity_of
+from cockpitlite.dashboard.unopened import Unopened
 from cockpitlite.dashboard.verdict import ICONS, WORDS, Judge
 from cockpitlite.diagnosis.finding import Finding
 from cockpitlite.diagnosis.kept import Kept, last_kept
@@ -23,7 +24,7 @@ Signature = tuple[tuple[int, int] | None, ...]
 Row = dict[str, Any]
 
 STATES = {"live": "● Live", "finished": "✓ Finished", "ended": "■ Ended", "unreadable": "✕ Unreadable"}
-NOT_JUDGED = "open to diagnose"
+NOT_JUDGED = "not judged yet"
 RANKS = {"unknown": 0, "good": 1, "info": 2, "warning": 3, "error": 4}  # of what was found, for sorting
 SHOWN_APART = ("optimizer.groups.0.lr", "optimizer.class", "model.class", "device")  # have columns of their own
 
@@ -53,11 +54,12 @@ class Listing:
     """The rows of a table of runs, each numbered by the revision in which it last changed.
 
     Used by several requests at once. The findings are those that ``judge`` knows, else those that a training which
-    judged itself left in its file: no run is judged for the table.
+    judged itself left in its file; of the others those that ``unopened`` comes to know, to which they are left: no run
+    is judged for the table.
     """
 
-    def __init__(self, runs: Runs, judge: Judge) -> None:
-        self._runs, self._judge = runs, judge
+    def __init__(self, runs: Runs, judge: Judge, unopened: Unopened | None = None) -> None:
+        self._runs, self._judge, self._unopened = runs, judge, unopened
         self._lock = threading.Lock()
         self._server = secrets.token_hex(4)  # a page may have been told by another server
         self._revision = 0
@@ -106,13 +108,22 @@ class Listing:
             self._changed[key] = self._revision
             self._gone.pop(key, None)
         self._rows = rows
+        if self._unopened is not None:
+            self._unopened.want(self._unjudged(paths))
+
+    def _unjudged(self, paths: Mapping[str, Path]) -> list[tuple[str, Path]]:
+        """Return the runs of which no findings are known, those that were started last first."""
+        known = [(key, facts) for key, (_, facts) in self._facts.items() if facts is not None]
+        found = [(key, facts) for key, facts in known if _findings(self._judge, None, facts) is None]
+        found.sort(key=lambda run: -_time(run[1].meta.get("started")))
+        return [(_name(facts), paths[key]) for key, facts in found]
 
     def _row(self, key: str, path: Path) -> Row:
         signature = _signature(path)
         known = self._facts.get(key)
         if known is None or known[0] != signature:
             known = self._facts[key] = signature, _facts(path)
-        return _row(key, known[1], self._judge)
+        return _row(key, known[1], self._judge, self._unopened)
 
 
 def _signature(path: Path) -> Signature:
@@ -139,7 +150,7 @@ def _facts(path: Path) -> Facts | None:
         return None
 
 
-def _row(key: str, facts: Facts | None, judge: Judge) -> Row:
+def _row(key: str, facts: Facts | None, judge: Judge, unopened: Unopened | None) -> Row:
     row: Row = {"key": key, "run": Entry(key, False).label, "state": STATES["unreadable"]}
     row |= {"finding": "", "rank": RANKS["unknown"]}
     if facts is None:
@@ -149,7 +160,7 @@ def _row(key: str, facts: Facts | None, judge: Judge) -> Row:
     steps = max((step for step, _ in facts.newest.values()), default=-1) + 1
     row |= {
         "state": STATES[_state(meta)],
-        **_found(judge, facts, steps),
+        **_found(_findings(judge, unopened, facts), steps),
         "started": _when(started),
         "steps": steps,
         "model": settings.get("model.class", ""),
@@ -167,10 +178,21 @@ def _state(meta: Mapping[str, Any]) -> str:
     return "finished" if meta.get("status") == "finished" else "ended"
 
 
-def _found(judge: Judge, facts: Facts, steps: int) -> Row:
-    """Return what was last found of a run: the first finding, how many more, and how grave it is."""
-    known = judge.known(facts.identity)
-    found: Sequence[Finding | Kept] | None = last_kept(facts.meta) if known is None else known
+def _findings(judge: Judge, unopened: Unopened | None, facts: Facts) -> Sequence[Finding | Kept] | None:
+    """Return what was last found of a run, None where it was not judged."""
+    known: Sequence[Finding | Kept] | None = judge.known(facts.identity)
+    if known is None:
+        known = last_kept(facts.meta)
+    return unopened.known(_name(facts)) if known is None and unopened is not None else known
+
+
+def _name(facts: Facts) -> str:
+    """Return what a run is judged under while nobody opens it: once while it is live, and once more when it ended."""
+    return f"{facts.identity} {_state(facts.meta)}"
+
+
+def _found(found: Sequence[Finding | Kept] | None, steps: int) -> Row:
+    """Return what of the findings is shown: the first, how many more there are, and how grave it is."""
     if found is None or (not found and steps < FIRST_VERDICT):
         words = NOT_JUDGED if found is None else f"{ICONS['unknown']} {WORDS['unknown']} yet"
         return {"finding": words, "rank": RANKS["unknown"]}
@@ -186,8 +208,12 @@ def _tells(name: str) -> bool:
 
 
 def _when(started: Any) -> str:
-    known = isinstance(started, int | float) and not isinstance(started, bool)
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(started)) if known else ""
+    when = _time(started)
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(when)) if when else ""
+
+
+def _time(started: Any) -> float:
+    return float(started) if isinstance(started, int | float) and not isinstance(started, bool) else 0.0
 
 
 def _number(text: str | None) -> float | str | None:

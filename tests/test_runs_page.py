@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import time
 
 import numpy as np
 import pytest
@@ -15,9 +17,11 @@ from visiting import visit
 from cockpitlite.dashboard import listing, overlays, table, verdict
 from cockpitlite.dashboard.listing import Listing
 from cockpitlite.dashboard.runs import Runs
+from cockpitlite.dashboard.unopened import Unopened
 from cockpitlite.dashboard.verdict import Judge
+from cockpitlite.diagnosis.kept import last_kept
 from cockpitlite.panel import Panel
-from cockpitlite.store import RunWriter, load
+from cockpitlite.store import RunWriter, describe_further, load, log_of
 
 
 def listed(folder, judge=None):
@@ -113,7 +117,7 @@ SAID = {
     "slow": "! Warning: Learning rate too small",
     "noted": "i Note: At the edge of stability",
     "quiet": "✓ All well",
-    "unjudged": "open to diagnose",
+    "unjudged": "not judged yet",
 }
 
 
@@ -134,6 +138,65 @@ def test_a_run_that_judged_itself_shows_what_it_found_and_no_run_is_judged(tmp_p
     assert {name: row["finding"] for name, row in rows.items()} == SAID
     assert sorted(rows, key=lambda name: -rows[name]["rank"]) == list(FOUND)
     assert not any("finding" in name for row in rows.values() for name in row if name.startswith("set "))
+
+
+@pytest.fixture
+def unopened(monkeypatch):
+    monkeypatch.setattr("cockpitlite.dashboard.unopened.REST", 0)
+    return Unopened()
+
+
+def until_judged(listing_):
+    """Look at the table again until no run waits; return its rows by their names."""
+    end = time.monotonic() + 90
+    while True:
+        rows = {row["run"]: row for row in listing_.news(None).added}
+        if all(row["finding"] != listing.NOT_JUDGED for row in rows.values()):
+            return rows
+        assert time.monotonic() < end, rows
+        time.sleep(0.05)
+
+
+def test_runs_that_nobody_opens_are_judged_meanwhile_and_keep_it(tmp_path, unopened):
+    before = {}
+    for name, kind in (("fine", "good"), ("broken", "nonfinite")):
+        path = write_run(tmp_path / f"{name}.cockpit", kind, 300)
+        os.utime(path, (1e9, 1e9))
+        before[path] = path.stat().st_mtime_ns
+    found = Listing(Runs(tmp_path), Judge(), unopened)
+    rows = until_judged(found)
+    assert rows["broken"]["finding"].startswith("✕ Error: ") and rows["broken"]["rank"] == listing.RANKS["error"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert last_kept(load(tmp_path / "broken.cockpit").meta)[0].severity == "error"
+    again = {row["run"]: row["finding"] for row in listed(tmp_path).news(None).added}  # after a new start of the server
+    assert again == {name: row["finding"] for name, row in rows.items()}
+
+
+def test_the_file_of_a_run_that_has_not_finished_is_left_as_it_is(tmp_path, unopened):
+    run = SyntheticRun(tmp_path / "live.cockpit", "nonfinite")
+    run.write(300)
+    contents = [path.read_bytes() for path in (run.path, log_of(run.path))]
+    rows = until_judged(Listing(Runs(tmp_path), Judge(), unopened))
+    assert rows["live"]["finding"].startswith("✕ Error: ")
+    assert [path.read_bytes() for path in (run.path, log_of(run.path))] == contents
+    assert not describe_further(run.path, findings=[])
+    run.finish()
+    assert describe_further(run.path, findings=[]) and last_kept(load(run.path).meta) == []
+
+
+def test_a_run_that_cannot_be_judged_keeps_no_other_waiting(tmp_path, unopened):
+    names = []
+    for name in ("one", "two"):
+        path = write_run(tmp_path / f"{name}.cockpit", "nonfinite", 300)
+        names.append((name, path))
+    names[0][1].write_bytes(b"damaged")
+    unopened.want(names)
+    end = time.monotonic() + 90
+    while unopened.known("two") is None:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert unopened.known("one") is None
+    assert unopened.known("two")[0].severity == "error"
 
 
 def test_what_the_page_has_found_counts_before_what_the_training_left(tmp_path):

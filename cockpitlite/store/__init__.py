@@ -3,6 +3,7 @@
 NaN is stored as NULL (SQLite has no NaN); infinities are kept. Nothing in the file is ever executed or unpickled.
 """
 
+from cockpitlite.store.afterwards import describe_further
 from cockpitlite.store.connection import explained
 from cockpitlite.store.contents import (
     LIVE_SECONDS,
@@ -36,6 +37,7 @@ __all__ = [
     "RunWriter",
     "Steps",
     "Values",
+    "describe_further",
     "explained",
     "find_runs",
     "is_live",
