@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from flask import Flask, Response, request, stream_with_context
@@ -18,6 +18,7 @@ from cockpitlite.store import Run
 ROWS = 10_000  # read at once
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 END = 2**62
+HEAD = ("step", "reading", "layer", "value")
 
 Row = tuple[Any, ...]
 
@@ -25,20 +26,30 @@ Row = tuple[Any, ...]
 def offer(server: Flask, runs: Runs, prefix: str) -> None:
     """Answer ``csv?run=KEY&panel=NAME``, with ``&from=STEP&to=STEP`` for a range of steps, both ends included.
 
-    With ``&layer=NAME`` it answers with what that layer's chart shows.
+    With ``&layer=NAME`` it answers with what that layer's chart shows; with ``map=NAME`` in place of the panel with
+    that reading of every layer, or of those that ``&find=WORDS`` leaves.
     """
 
     @server.route(f"{prefix}csv")
     def download() -> Response:
         try:
-            opened = runs.open(request.args["run"])
-            run, asked = opened.run, request.args.get("layer")
-            drawn = [(panel, None) for panel in panels(run)] if asked is None else layers.parts(opened, asked)
-            panel, layer = next(part for part in drawn if part[0].name == request.args["panel"])
-            start, stop = int(request.args.get("from", 0)), int(request.args.get("to", END))
+            found = _asked(runs, request.args)
         except (*UNREADABLE, StopIteration):
             return Response("There is no such chart.\n", status=404, mimetype="text/plain")
-        return Response(stream_with_context(lines(run, panel, start, stop, layer)), mimetype="text/csv")
+        return Response(stream_with_context(found), mimetype="text/csv")
+
+
+def _asked(runs: Runs, asked: Mapping[str, str]) -> Iterator[str]:
+    """Return the lines of what a page asks for; raises what UNREADABLE names, or StopIteration where it is none."""
+    start, stop = int(asked.get("from", 0)), int(asked.get("to", END))
+    opened = runs.open(asked["run"])
+    if "map" in asked:
+        panel = next(each for each in layers.quantities(opened) if each.name == asked["map"])
+        return map_lines(opened.run, panel.name, start, stop, asked.get("find", ""))
+    layer = asked.get("layer")
+    drawn = [(panel, None) for panel in panels(opened.run)] if layer is None else layers.parts(opened, layer)
+    panel, own = next(part for part in drawn if part[0].name == asked["panel"])
+    return lines(opened.run, panel, start, stop, own)
 
 
 def lines(run: Run, panel: Panel, start: int = 0, stop: int = END, layer: str | None = None) -> Iterator[str]:
@@ -54,12 +65,21 @@ def lines(run: Run, panel: Panel, start: int = 0, stop: int = END, layer: str | 
         if panel.kind in ("histogram", "joint")
         else _values(run, panel, start, stop, layer)
     )
+    return _in_pieces(rows)
+
+
+def map_lines(run: Run, name: str, start: int = 0, stop: int = END, find: str = "") -> Iterator[str]:
+    """Yield the lines of a reading of every layer, as :func:`lines` does; of those layers that a search leaves."""
+    return _in_pieces(itertools.chain([HEAD], _layers(run, name, start, stop, find)))
+
+
+def _in_pieces(rows: Iterator[Row]) -> Iterator[str]:
     while chunk := list(itertools.islice(rows, ROWS)):
         yield _written(chunk)
 
 
 def _values(run: Run, panel: Panel, start: int, stop: int, layer: str | None) -> Iterator[Row]:
-    yield "step", "reading", "layer", "value"
+    yield HEAD
     known = set(run.names())
     for name in (name for name in panel.readings if name in known):
         yield from _series(run, name, start, stop, layer)
@@ -79,11 +99,12 @@ def _series(run: Run, name: str, start: int, stop: int, layer: str | None) -> It
         start = int(steps[-1]) + 1
 
 
-def _layers(run: Run, name: str, start: int, stop: int) -> Iterator[Row]:
+def _layers(run: Run, name: str, start: int, stop: int, find: str = "") -> Iterator[Row]:
     while start <= stop:
         steps, layers, values = run.layers(name, since=start, most=ROWS)
-        words = [_text(layer) for layer in layers]
-        for step, row in zip(steps.tolist(), values, strict=True):
+        kept = [place for place, layer in enumerate(layers) if _is_found(find, layer)]
+        words = [_text(layers[place]) for place in kept]
+        for step, row in zip(steps.tolist(), values[:, kept], strict=True):
             if step > stop:
                 return
             yield from ((step, _text(name), word, repr(value)) for word, value in zip(words, row.tolist(), strict=True))
@@ -107,6 +128,17 @@ def _counts(run: Run, panel: Panel, start: int, stop: int, layer: str | None) ->
                 float(edges[at + side]) for edges, at in zip(histogram.edges, place, strict=True) for side in (0, 1)
             )
             yield (step, *map(repr, ends), int(histogram.counts[place]))
+
+
+def _is_found(find: str, name: str) -> bool:
+    """Whether a search leaves a name, as ``layers.js`` searches: its parts between ``*`` follow each other there."""
+    words, place = name.lower(), 0
+    for part in find.strip().lower().split("*"):
+        place = words.find(part, place)
+        if place < 0:
+            return False
+        place += len(part)
+    return True
 
 
 def _written(rows: Iterable[Row]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from cockpitlite.dashboard import heatmaps, layout
+from cockpitlite.dashboard import heatmaps, layout, tools
 from cockpitlite.dashboard.attributes import attributes
 from cockpitlite.dashboard.layer_map import LayerMap
 from cockpitlite.dashboard.readings import Readings, Window
@@ -57,6 +57,7 @@ def page() -> list[Component]:
         dcc.Store(id="map-news"),
         dcc.Store(id="blamed"),
         html.Div(
+            id="map-card",
             className="map-card",
             children=[
                 html.Div(
@@ -69,6 +70,7 @@ def page() -> list[Component]:
                         ),
                         _labelled("Find", dcc.Input(id="map-find", type="search", placeholder="name, or conv*weight")),
                         html.Span(id="map-count", role="status"),
+                        tools.menu("the map of layers"),
                     ],
                 ),
                 html.P(id="map-empty", className="map-empty", role="status"),

@@ -78,20 +78,8 @@ def shortcuts() -> Component:
 
 def of_card(panel: Panel) -> list[Component]:
     """Return a card's own buttons: the scale of a curve, and a menu."""
-    entries = [
-        html.Button(words, type="button", **attributes(data_do=what))
-        for what, words in (
-            ("picture", "Picture (PNG)"),
-            ("numbers", "Values in view (CSV)"),
-            ("link", "Copy a link to this view"),
-        )
-    ]
-    menu = html.Details(
-        [html.Summary("⋯", **attributes(aria_label=f"More of {panel.title}")), html.Div(entries, className="entries")],
-        className="menu",
-    )
     if panel.kind not in ("curve", "tests"):  # a step length is negative as often as not
-        return [menu]
+        return [menu(panel.title)]
     scale = html.Button(
         "log",
         className="scale",
@@ -101,7 +89,23 @@ def of_card(panel: Panel) -> list[Component]:
             data_do="scale", aria_pressed=str(panel.scale == "log").lower(), aria_label=f"log axis of {panel.title}"
         ),
     )
-    return [scale, menu]
+    return [scale, menu(panel.title)]
+
+
+def menu(title: str) -> Component:
+    """Return the menu of the chart of that title: its picture, its numbers and a link."""
+    entries = [
+        html.Button(words, type="button", **attributes(data_do=what))
+        for what, words in (
+            ("picture", "Picture (PNG)"),
+            ("numbers", "Values in view (CSV)"),
+            ("link", "Copy a link to this view"),
+        )
+    ]
+    return html.Details(
+        [html.Summary("⋯", **attributes(aria_label=f"More of {title}")), html.Div(entries, className="entries")],
+        className="menu",
+    )
 
 
 def _button(words: str, hint: str, **more: str) -> Component:

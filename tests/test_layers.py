@@ -283,6 +283,28 @@ def test_a_layers_values_are_offered_as_csv(tmp_path):
     assert client.get("/csv", query_string=asked | {"layer": "none"}).status_code == 404
 
 
+def test_the_maps_values_are_offered_as_csv(tmp_path):
+    run = SyntheticRun(tmp_path / "run.cockpit", layers=("=a.weight", "b.weight", "b.bias"))
+    run.write(12)
+    run.finish()
+    client = create_app(tmp_path).server.test_client()
+
+    def rows(**asked):
+        answer = client.get("/csv", query_string={"run": "run.cockpit", "map": "grad_norm"} | asked)
+        return list(csv.DictReader(io.StringIO(answer.data.decode())))
+
+    _, names, values = load(tmp_path / "run.cockpit").layers("grad_norm")
+    found = rows()
+    assert len(found) == 36 and {row["reading"] for row in found} == {"grad_norm"}
+    assert [row["layer"] for row in found[:3]] == ["'=a.weight", "b.weight", "b.bias"]
+    assert [float(row["value"]) for row in found] == values.ravel().tolist()
+    part = rows(**{"from": 3, "to": 5, "find": " B*T"})
+    assert [(row["step"], row["layer"]) for row in part] == [(step, "b.weight") for step in "345"]
+    assert [float(row["value"]) for row in part] == values[3:6, names.index("b.weight")].tolist()
+    assert rows(find="none") == []
+    assert client.get("/csv", query_string={"run": "run.cockpit", "map": "loss"}).status_code == 404
+
+
 def test_layers_that_findings_name_are_marked_by_the_first():
     def finding(code, severity, *named):
         evidence = tuple(Evidence.of("grad_norm", [1], [0.0], layer) for layer in named)

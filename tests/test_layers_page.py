@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -222,3 +225,42 @@ def test_a_run_that_is_trained_meanwhile_is_followed(browser, tmp_path):
                 seen.until(f"/step \\d{{3}},/.test({WORDS})")
         finally:
             trainer.kill()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
+def test_the_map_gives_a_picture_its_values_and_a_link(browser, full, scheme, width):
+    asked = layers_page("", "&quantity=grad_norm&find=fc*weight&steps=20~90")
+    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
+    with page_server(full) as server, visit(browser, server.url.rstrip("/") + asked, **options) as seen:
+        seen.until(DRAWN)
+        seen.until("document.querySelector('#map-axis').textContent.includes('50')")
+        menu = seen.page.get_by_label("More of the map of layers")
+        menu.click()
+        with seen.page.expect_download() as downloading:
+            seen.page.locator("#map-card").get_by_role("button", name="CSV").click()
+        assert downloading.value.suggested_filename == "run-layers-grad_norm.csv"
+        rows = list(csv.DictReader(Path(downloading.value.path()).read_text().splitlines()))
+        assert {row["layer"] for row in rows} == {"fc1.weight", "fc2.weight"}
+        assert [int(row["step"]) for row in rows[::2]] == list(range(20, 91))
+        assert not seen.page.locator("#map-card .menu").evaluate("(menu) => menu.open")
+        menu.click()
+        with seen.page.expect_download() as downloading:
+            seen.page.locator("#map-card").get_by_role("button", name="PNG").click()
+        assert downloading.value.suggested_filename == "run-layers-grad_norm.png"
+        image = Path(downloading.value.path()).read_bytes()
+        assert image[:4] == b"\x89PNG" and struct.unpack(">II", image[16:24]) == (2400, 2 * (64 + 2 * 20 + 92))
+        shown = seen.page.evaluate(
+            """async (bytes) => {
+            const image = await createImageBitmap(new Blob([new Uint8Array(bytes)]));
+            const pen = new OffscreenCanvas(image.width, image.height).getContext("2d", { willReadFrequently: true });
+            pen.drawImage(image, 0, 0);
+            const colours = (x, y, w, h) => new Set(new Uint32Array(pen.getImageData(x, y, w, h).data.buffer)).size;
+            return [[...pen.getImageData(1, 1, 1, 1).data.slice(0, 3)], colours(400, 130, 1900, 76)];
+        }""",
+            list(image),
+        )
+        assert shown[0] == ([255, 255, 255] if scheme == "light" else [22, 27, 35])
+        assert shown[1] > 20  # cells in their colours
+        menu.click()
+        seen.page.locator("#map-card").get_by_role("button", name="link").click()
+        seen.page.locator("#map-card .entries").get_by_text(re.compile("Copied|address bar")).wait_for()

@@ -23,7 +23,11 @@
   }
 
   function fileName(card) {
-    return [runName(), layerOf(card), card.dataset.name].filter(Boolean).join("-").replace(/[^\p{L}\p{N}._-]+/gu, "_");
+    return named([runName(), layerOf(card), card.dataset.name]);
+  }
+
+  function named(parts) {
+    return parts.filter(Boolean).join("-").replace(/[^\p{L}\p{N}._-]+/gu, "_");
   }
 
   function save(href, name) {
@@ -57,6 +61,10 @@
   }
 
   function link(card, button) {
+    copy(linkOf(card), button);
+  }
+
+  function linkOf(card) {
     const address = new URL(window.location.href);
     const range = view().windowOf(view().chartOf(card));
     if (range && !view().state.follow && !card.classList.contains("joint")) {
@@ -64,6 +72,10 @@
       address.searchParams.delete("linked");
     }
     address.hash = card.id;
+    return address;
+  }
+
+  function copy(address, button) {
     const words = button.textContent;
     function say(answer) {
       button.textContent = answer;
@@ -147,9 +159,12 @@
   const DO = { scale: rescale, picture: picture, numbers: numbers, link: link };
 
   document.addEventListener("click", function (event) {
-    const button = event.target.closest("[data-panel] [data-do]");
-    if (button && view().chartOf(button.closest("[data-panel]"))) {
-      DO[button.dataset.do](button.closest("[data-panel]"), button);
+    const button = event.target.closest("[data-panel] [data-do], #map-card [data-do]");
+    const card = button && button.closest("[data-panel], #map-card");
+    if (card && card.id === "map-card") {
+      window.cockpit.layers[button.dataset.do](button);
+    } else if (card && view().chartOf(card)) {
+      DO[button.dataset.do](card, button);
     }
     for (const menu of document.querySelectorAll("details.menu[open]")) {
       if (!menu.contains(event.target) || (button && button.dataset.do !== "link")) {
@@ -158,7 +173,7 @@
     }
   });
 
-  window.cockpit = Object.assign(window.cockpit || {}, { card: { hide, listen } });
+  window.cockpit = Object.assign(window.cockpit || {}, { card: { hide, listen, save, copy, runName, named } });
 
   recall();
   window.cockpit.address.listen(renew);

@@ -496,7 +496,39 @@
     }
   });
 
-  window.cockpit = Object.assign(window.cockpit || {}, { layers: { ask: askNow, chosen } });
+  /* What the menu of the map does --------------------------------------------------------------------------- */
+
+  function fileName() {
+    return window.cockpit.card.named([window.cockpit.card.runName(), "layers", map().quantity]);
+  }
+
+  function picture() {
+    if (drawn) {
+      const image = window.cockpit.mapPicture(part("map"), drawn, window.cockpit.card.runName());
+      window.cockpit.card.save(image, fileName() + ".png");
+    }
+  }
+
+  /* Every value in the range of steps that is shown, of the layers that the search leaves; the server sends them. */
+  function numbers() {
+    if (map()) {
+      const query = new URLSearchParams({ run: address().get("run") || "", map: map().quantity });
+      if (state.find) {
+        query.set("find", state.find);
+      }
+      if (zoomed()) {
+        query.set("from", String(Math.max(Math.ceil(zoomed()[0]), 0)));
+        query.set("to", String(Math.max(Math.floor(zoomed()[1]), 0)));
+      }
+      window.cockpit.card.save("csv?" + query, fileName() + ".csv");
+    }
+  }
+
+  function link(button) {
+    window.cockpit.card.copy(new URL(window.location.href), button);
+  }
+
+  window.cockpit = Object.assign(window.cockpit || {}, { layers: { ask: askNow, chosen, picture, numbers, link } });
 
   window.cockpit.address.listen(function () {
     if (ready) {

@@ -5,6 +5,7 @@
    cockpit.map.draw(canvas, picture) the cells that are on the screen
    cockpit.map.axis / bar            the labels below the map, and what its colours mean
    cockpit.map.ends(map)             where each column ends
+   cockpit.map.stops / apart         the steps and the values that are labelled there
    cockpit.map.number(value)         a number for people */
 (function () {
   "use strict";
@@ -107,9 +108,9 @@
   }
 
   /* Draw the rows that are on the screen. A picture has the map, its scale and ends, the numbers of its rows, their
-     height and how far they are scrolled, the range of steps, and what is chosen. */
+     height and how far they are scrolled, the range of steps, and what is chosen; one for a file has a ratio. */
   function draw(canvas, picture) {
-    const ratio = window.devicePixelRatio || 1;
+    const ratio = picture.ratio || window.devicePixelRatio || 1;
     const [width, height] = [canvas.clientWidth, canvas.clientHeight];
     if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
       canvas.width = Math.round(width * ratio);
@@ -222,13 +223,18 @@
   }
 
   function axis(part, range) {
-    const distance = round((range[1] - range[0]) / Math.max(Math.floor(part.clientWidth / 110), 2));
-    const labels = [];
+    part.replaceChildren(...stops(range, part.clientWidth).map(([words, share]) => label(words, share)));
+  }
+
+  /* The labels of a range of steps that is so many pixels wide, each with its place in [0, 1]. */
+  function stops(range, width) {
+    const distance = round((range[1] - range[0]) / Math.max(Math.floor(width / 110), 2));
+    const found = [];
     for (let step = Math.ceil(range[0] / distance) * distance; step < range[1]; step += distance) {
-      const words = (labels.length ? "" : "step ") + step.toLocaleString("en");
-      labels.push(label(words, (step - range[0]) / (range[1] - range[0])));
+      const words = (found.length ? "" : "step ") + step.toLocaleString("en");
+      found.push([words, (step - range[0]) / (range[1] - range[0])]);
     }
-    part.replaceChildren(...labels);
+    return found;
   }
 
   /* A round distance of steps: 1, 2 or 5 times a power of ten. */
@@ -237,10 +243,14 @@
     return power * [1, 2, 5, 10].find((nice) => nice * power >= wanted * (1 - 1e-9));
   }
 
+  function titleOf(map, scaled) {
+    return map.title + (map.unit ? " (" + map.unit + ")" : "") + (scaled.log ? ", logarithmic" : "");
+  }
+
   function bar(part, map, scaled) {
     const title = document.createElement("span");
     title.className = "quantity";
-    title.textContent = map.title + (map.unit ? " (" + map.unit + ")" : "") + (scaled.log ? ", logarithmic" : "");
+    title.textContent = titleOf(map, scaled);
     const colours = document.createElement("span");
     colours.className = "colours";
     const stops = scaled.shades.filter((_, index) => index % 15 === 0);
@@ -281,5 +291,5 @@
     return part;
   }
 
-  window.cockpit = Object.assign(window.cockpit || {}, { map: { scale, draw, axis, bar, ends, number } });
+  window.cockpit = Object.assign(window.cockpit || {}, { map: { scale, draw, axis, bar, ends, number, stops, apart, titleOf } });
 })();
