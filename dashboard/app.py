@@ -12,6 +12,7 @@ from dash import Dash
 from dash.fingerprint import build_fingerprint
 
 from cockpitlite.dashboard import access, callbacks, download, layers, layout, mount, packing, ticks
+from cockpitlite.dashboard.comparison import Shelf
 from cockpitlite.dashboard.runs import Runs, check
 from cockpitlite.dashboard.verdict import Judge
 
@@ -72,10 +73,10 @@ def create_app(
     )
     app.index_string = INDEX.replace("ICON", app.get_asset_url("favicon.svg")).replace("PLOTLY", _plotly(app))
     app.layout = lambda: layout.page(runs.entries(), layers.page())
-    judge = Judge()
-    callbacks.register(app, runs, judge)
-    download.offer(app.server, runs, app.config.routes_pathname_prefix)
-    ticks.offer(app.server, runs, judge, app.config.routes_pathname_prefix)
+    judge, shelf = Judge(), Shelf(runs)
+    callbacks.register(app, runs, judge, shelf)
+    download.offer(app.server, runs, shelf, app.config.routes_pathname_prefix)
+    ticks.offer(app.server, runs, judge, shelf, app.config.routes_pathname_prefix)
     packing.pack(app.server)
     packing.keep(app.server, app.config.routes_pathname_prefix + app.config.assets_url_path.strip("/") + "/")
     if secret:

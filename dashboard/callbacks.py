@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, no_update
 from dash.development.base_component import Component
 
-from cockpitlite.dashboard import layers, layout, overlays, table
+from cockpitlite.dashboard import comparison, layers, layout, table
+from cockpitlite.dashboard.comparison import Shelf
 from cockpitlite.dashboard.findings import findings
 from cockpitlite.dashboard.listing import Listing
 from cockpitlite.dashboard.runs import UNREADABLE, Runs, panels
 from cockpitlite.dashboard.unopened import Unopened
 from cockpitlite.dashboard.verdict import DiagnosisError, Judge, Verdict, not_judged, verdict
-from cockpitlite.store import Run
 
 
-def register(app: Dash, runs: Runs, judge: Judge) -> None:
+def register(app: Dash, runs: Runs, judge: Judge, shelf: Shelf) -> None:
     """Put every callback on the app."""
     _register_browser(app)
     _register_layers(app, runs)
     _register_picker(app, runs)
     _register_diagnosis(app, runs, judge)
-    _register_runs(app, runs, Listing(runs, judge, Unopened()))
+    _register_runs(app, Listing(runs, judge, Unopened()), shelf)
 
 
 def _register_browser(app: Dash) -> None:
@@ -142,7 +141,7 @@ def _register_diagnosis(app: Dash, runs: Runs, judge: Judge) -> None:
         return layout.verdict(said), listed, title, now, layers_blamed
 
 
-def _register_runs(app: Dash, runs: Runs, listing: Listing) -> None:
+def _register_runs(app: Dash, listing: Listing, shelf: Shelf) -> None:
     def every(kind: str) -> dict[str, Any]:
         return {"type": kind, "index": ALL}
 
@@ -184,74 +183,29 @@ def _register_runs(app: Dash, runs: Runs, listing: Listing) -> None:
         }
         return [change], [no_update], [now]
 
+    browser: Any = app  # its method is not annotated
+    browser.clientside_callback(
+        ClientsideFunction("cockpit", "compare"),  # it sets ``compared`` itself: an output would close a circle
+        Output(every("selected"), "data"),
+        Input(every("table"), "selectedRows"),
+        Input(every("instruments"), "value"),
+    )
+
     @app.callback(
         Output(every("instruments"), "options"),
         Output(every("instruments"), "value"),
-        Output(every("comparison"), "children"),
-        Output(every("compared"), "data"),
-        Input(every("table"), "selectedRows"),
-        Input(every("instruments"), "value"),
-        State(every("compared"), "data"),
-        prevent_initial_call=True,
-    )
-    def compare(selected: Sequence[Any], chosen: Sequence[Any], compared: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
-        """Lay the selected runs over each other on the chosen instruments.
-
-        A table whose rows have changed says that its selection has; where it has not, the charts stay as they are.
-        """
-        keys = [row["key"] for row in selected[0] or []] if selected else []
-        if not selected or not chosen or (compared[0] is not None and [keys, chosen[0]] == compared[0][:2]):
-            return ([no_update] * len(chosen),) * 4
-        stand, found = listing.stand(keys), opened(selected[0] or [])
-        if not found:
-            return [no_update], [no_update], [table.nothing()], [[keys, chosen[0], stand]]
-        offered = overlays.instruments(found)
-        wanted = chosen[0] or [choice["value"] for choice in offered[: overlays.USUAL]]
-        choice = wanted if wanted != chosen[0] else no_update
-        return [offered], [choice], [overlays.comparison(found, wanted)], [[keys, wanted, stand]]
-
-    @app.callback(
-        Output({"type": "overlay", "index": ALL}, "figure"),
-        Output({"type": "overlay-words", "index": ALL}, "children"),
-        Output(every("compared"), "data", allow_duplicate=True),
-        Input("look", "data"),
-        State("view", "data"),
-        State(every("table"), "selectedRows"),
+        Input(every("compared"), "data"),
         State(every("instruments"), "value"),
-        State(every("compared"), "data"),
-        State({"type": "overlay", "index": ALL}, "id"),
         prevent_initial_call=True,
     )
-    def grow(
-        _: Any,
-        view: Mapping[str, Any],
-        selected: Sequence[Any],
-        chosen: Sequence[Any],
-        compared: Sequence[Any],
-        shown: Sequence[Mapping[str, str]],
-    ) -> tuple[Any, Any, Any]:
-        """Send what the compared runs have become, where one has grown; zoom and hidden lines stay."""
-        nothing = [no_update] * len(shown), [no_update] * len(shown), [no_update] * len(compared)
-        if not shown or view["page"] != "runs" or not compared[0]:
-            return nothing
-        keys = [row["key"] for row in selected[0] or []]
-        now = [keys, chosen[0], listing.stand(keys)]
-        if now[:2] != compared[0][:2] or now == compared[0]:  # another selection is on its way, or nothing is new
-            return nothing
-        found = opened(selected[0])
-        if len(found) < len(keys):  # one cannot be read now: the lines would be those of others
-            return nothing
-        charts = {chart.name: chart for chart in overlays.charts(found, chosen[0] or [])}
-        drawn = [charts.get(part["index"]) for part in shown]
-        changes = [no_update if chart is None else chart.change() for chart in drawn]
-        return changes, [no_update if chart is None else chart.words for chart in drawn], [now]
-
-    def opened(rows: Sequence[Mapping[str, str]]) -> dict[str, Run]:
-        found = {}
-        for row in rows:
-            with contextlib.suppress(*UNREADABLE):  # its row says so
-                found[row["run"]] = runs.open(row["key"]).run
-        return found
+    def offer(compared: Sequence[Any], readings: Sequence[Any]) -> tuple[Any, Any]:
+        """Offer what the selected runs can be compared by, and choose the usual ones where nothing is chosen."""
+        if not compared or not compared[0]:
+            return ([no_update] * len(compared),) * 2
+        chosen = comparison.Chosen.of(compared[0])
+        offered = comparison.instruments(shelf.members(chosen.keys))
+        wanted = comparison.usual(offered, chosen.readings)
+        return [offered], [no_update if wanted == readings[0] else wanted]
 
 
 def _judged(

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from flask import Flask, Response, request, stream_with_context
+from werkzeug.datastructures import MultiDict
 
 from cockpitlite.dashboard import layers
+from cockpitlite.dashboard.comparison import Shelf, parts
 from cockpitlite.dashboard.runs import UNREADABLE, Runs, panels
 from cockpitlite.panel import Panel
 from cockpitlite.store import Run
@@ -23,17 +25,18 @@ HEAD = ("step", "reading", "layer", "value")
 Row = tuple[Any, ...]
 
 
-def offer(server: Flask, runs: Runs, prefix: str) -> None:
+def offer(server: Flask, runs: Runs, shelf: Shelf, prefix: str) -> None:
     """Answer ``csv?run=KEY&panel=NAME``, with ``&from=STEP&to=STEP`` for a range of steps, both ends included.
 
     With ``&layer=NAME`` it answers with what that layer's chart shows; with ``map=NAME`` in place of the panel with
-    that reading of every layer, or of those that ``&find=WORDS`` leaves.
+    that reading of every layer, or of those that ``&find=WORDS`` leaves; with several runs and ``panel=NAME`` of a
+    chart of these, with ``&by=READING`` for each one that they are compared by, with what it shows.
     """
 
     @server.route(f"{prefix}csv")
     def download() -> Response:
         try:
-            found = _asked(runs, request.args)
+            found = _compared(shelf, request.args) if "by" in request.args else _asked(runs, request.args)
         except (*UNREADABLE, StopIteration):
             return Response("There is no such chart.\n", status=404, mimetype="text/plain")
         return Response(stream_with_context(found), mimetype="text/csv")
@@ -50,6 +53,15 @@ def _asked(runs: Runs, asked: Mapping[str, str]) -> Iterator[str]:
     drawn = [(panel, None) for panel in panels(opened.run)] if layer is None else layers.parts(opened, layer)
     panel, own = next(part for part in drawn if part[0].name == asked["panel"])
     return lines(opened.run, panel, start, stop, own)
+
+
+def _compared(shelf: Shelf, asked: MultiDict[str, str]) -> Iterator[str]:
+    """Return the lines of a chart of several runs; raises the same."""
+    start, stop = int(asked.get("from", 0)), int(asked.get("to", END))
+    members = shelf.members(asked.getlist("run"))
+    drawn = parts(members, list(filter(None, asked.getlist("by"))))
+    part = next(part for part in drawn if part.panel.name == asked["panel"])
+    return _in_pieces(map(_harmless, part.rows(members, start, stop)))
 
 
 def lines(run: Run, panel: Panel, start: int = 0, stop: int = END, layer: str | None = None) -> Iterator[str]:
@@ -145,6 +157,10 @@ def _written(rows: Iterable[Row]) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(rows)
     return out.getvalue()
+
+
+def _harmless(row: Row) -> Row:
+    return tuple(_text(cell) if isinstance(cell, str) else cell for cell in row)
 
 
 def _text(name: str) -> str:

@@ -50,10 +50,11 @@ def page(entries: Sequence[Entry], layers: Sequence[Component]) -> Component:
                     html.Div(id="notice", role="alert"),
                     html.Div(id="astray", role="alert"),
                     _diagnosis(),
-                    html.Div([tools.bar(), html.Div(id="legend")], **attributes(data_pages="overview layers")),
+                    _section("runs", html.Div(id="runs-page")),
+                    html.Div([tools.bar(), html.Div(id="legend")], **attributes(data_pages="overview layers runs")),
                     _section("overview", html.Div(id="board")),
                     _section("layers", *layers),
-                    _section("runs", html.Div(id="runs-page")),
+                    html.Div(id="comparison", **attributes(data_pages="runs")),
                 ],
             ),
             tools.shortcuts(),
@@ -295,10 +296,11 @@ def _group(group: Group, cards: list[Component]) -> Component:
     )
 
 
-def card(place: int, panel: Panel, anchor: str = "panel") -> Component:
+def card(place: int, panel: Panel, anchor: str = "panel", kind: str = "") -> Component:
     """Return one panel, not drawn yet: its name, and room for its newest value, its charts and what is said of them.
 
-    ``charts.js`` fills the room with what the server sends of it. ``anchor`` and the place are its name in the address.
+    ``charts.js`` fills the room with what the server sends of it. ``anchor`` and the place are its name in the address,
+    ``kind`` is what the style sheet knows it by, its panel's kind unless given.
     """
     head = [
         html.H3(panel.title, id=f"{anchor}-{place}-title"),
@@ -308,7 +310,7 @@ def card(place: int, panel: Panel, anchor: str = "panel") -> Component:
     ]
     return html.Article(
         id=f"{anchor}-{place}",
-        className=f"card {panel.kind}{' gauged' if gauges.has_one(panel) else ''}",
+        className=f"card {kind or panel.kind}{' gauged' if gauges.has_one(panel) else ''}",
         **attributes(
             data_panel=str(place),
             data_name=panel.name,

@@ -6,8 +6,7 @@ import math
 import secrets
 import threading
 import time
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,11 +85,6 @@ class Listing:
                 [key for key, revision in self._gone.items() if revision > since],
             )
 
-    def stand(self, keys: Iterable[str]) -> int:
-        """Return a number that is another one when one of these runs has grown, as far as was looked."""
-        with self._lock:
-            return zlib.crc32(repr([self._facts[key][0] for key in keys if key in self._facts]).encode())
-
     def _look(self) -> None:
         """Read what has changed in the folder, and number it."""
         paths = self._runs.paths()
@@ -119,14 +113,14 @@ class Listing:
         return [(_name(facts), paths[key]) for key, facts in found]
 
     def _row(self, key: str, path: Path) -> Row:
-        signature = _signature(path)
+        now = signature(path)
         known = self._facts.get(key)
-        if known is None or known[0] != signature:
-            known = self._facts[key] = signature, _facts(path)
+        if known is None or known[0] != now:
+            known = self._facts[key] = now, _facts(path)
         return _row(key, known[1], self._judge, self._unopened)
 
 
-def _signature(path: Path) -> Signature:
+def signature(path: Path) -> Signature:
     """Return what tells whether a run file, or the log that a live one is written to, has changed."""
     found: list[tuple[int, int] | None] = []
     for file in (path, log_of(path)):

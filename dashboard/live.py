@@ -55,20 +55,25 @@ def layer_news(
 
 
 def asked(request: Mapping[str, Any]) -> dict[int, Asked]:
-    """Read which charts a page asks for: how wide they are, zoomed to what and on which scale, and what they show.
+    """Read which charts of a board a page asks for, and what they show; raises what :func:`views` raises."""
+    found = views(request).items()
+    return {place: Asked(view, None if shown is None else Shown.from_dict(shown)) for place, (view, shown) in found}
+
+
+def views(request: Mapping[str, Any]) -> dict[int, tuple[View, Mapping[str, Any] | None]]:
+    """Read how the charts stand that a page asks for: how wide, zoomed to what and on which scale; and what they show.
 
     Raises ValueError, LookupError or TypeError for anything else.
     """
     smoothing, axis = float(request["smoothing"]), request["axis"]
     if not 0 <= smoothing <= STRONGEST or axis not in get_args(Axis):
         raise ValueError(f"no chart is smoothed by {smoothing} or labelled with {axis!r}")
-    found = {}
+    found: dict[int, tuple[View, Mapping[str, Any] | None]] = {}
     for place, (columns, window, scale, shown) in request["charts"].items():
         if scale not in (None, *get_args(Scale)):
             raise ValueError(f"no chart has the scale {scale!r}")
         steps = None if window is None else (float(window[0]), float(window[1]))
-        view = View(min(max(int(columns), 50), WIDEST), steps, scale, smoothing, axis)
-        found[int(place)] = Asked(view, None if shown is None else Shown.from_dict(shown))
+        found[int(place)] = View(min(max(int(columns), 50), WIDEST), steps, scale, smoothing, axis), shown
     return found
 
 

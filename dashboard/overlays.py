@@ -1,241 +1,211 @@
-"""Several runs side by side: their curves in the same charts, what differs in their settings, and how a sweep went."""
+"""A reading of several runs in one chart, each a line of its own, drawn as the charts of single runs are."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import unescape
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import plotly.graph_objects as go
-from dash import Patch, dcc, html
-from dash.development.base_component import Component
+from dash import Patch, html
 
-from cockpitlite import noise
-from cockpitlite.dashboard import figures
-from cockpitlite.dashboard.attributes import attributes
-from cockpitlite.dashboard.colours import BLUE, GREEN, MUTED, ORANGE, PURPLE, VERMILLION
-from cockpitlite.dashboard.readings import Series
-from cockpitlite.dashboard.reduce import extremes
+from cockpitlite.dashboard import figures, rulers
+from cockpitlite.dashboard.colours import faded
+from cockpitlite.dashboard.compared import NAMED, Change, Member, colour, dash, hover
+from cockpitlite.dashboard.figures import Curve
+from cockpitlite.dashboard.readings import Readings, Window, names_of
+from cockpitlite.dashboard.rulers import Ruler
 from cockpitlite.dashboard.text import number, plain, shortened
+from cockpitlite.dashboard.updates import View
 from cockpitlite.panel import Panel
-from cockpitlite.store import Run
 
-COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, MUTED)
-DASHES = ("solid", "6px,3px", "2px,2px", "8px,3px,2px,3px")  # lines of one colour are told apart by these
-USUAL = 2  # instruments that are shown until others are chosen
-NAMED = 24  # runs whose names a chart has room for; of more each is named where it is pointed at
-LEAST_SWEEP = 3  # runs that make a sweep
-NEWEST = 0.1  # share of a run that tells how it ended
-GRAPH_CONFIG: Any = {"displayModeBar": False, "responsive": True, "doubleClick": "reset"}
+ROLES = ("behind", "raw", "main")  # what of the chart of a single run is drawn, from back to front
+ROWS = 10_000  # read at once
+WORDS = {"time": "the time", "epoch": "the epoch"}
+HOVERS = {"step": "step %{x}", "time": "%{x:,.0f} s", "epoch": "epoch %{x:.4g}"}
 
 
-def instruments(runs: Mapping[str, Run]) -> list[dict[str, str]]:
-    """Return the choices of what to compare: every curve that one of the runs has, the loss and step length first."""
-    panels = {panel.readings[0]: panel for run in runs.values() for panel in shared(run)}
-    order = sorted(panels, key=lambda name: (name != "loss", panels[name].kind != "parabola"))
-    return [{"label": shortened(panels[name].title), "value": name} for name in order]
+def panels(members: Sequence[Member]) -> dict[str, Panel]:
+    """Return the curves that one of the runs has, by the reading that each shows."""
+    return {name: panel for member in members for name, panel in member.panels.items()}
 
 
-def shared(run: Run) -> list[Panel]:
-    """Return the panels whose first reading is a curve; of one that shows several tests, one panel for each."""
-    from cockpitlite.dashboard.runs import panels
-
-    return [part for panel in panels(run) for part in _parts(panel)]
-
-
-def _parts(panel: Panel) -> list[Panel]:
-    if panel.kind == "tests":
-        names = panel.readings
-        return [replace(panel, title=f"{panel.title}: {noise.brief(name)}", readings=(name,)) for name in names]
-    return [panel] if panel.kind in ("curve", "parabola") else []
+def offered(panel: Panel) -> str:
+    """Return the words of a choice between readings."""
+    return shortened(panel.title)
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A chart of several runs, with the name that it goes by while it is on the screen."""
+class Overlay:
+    """The chart of one reading of several runs."""
 
-    name: str
-    title: str
-    figure: go.Figure
+    of: Panel
+    kind: ClassVar[str] = "overlay"
 
     @property
-    def words(self) -> str:
-        """The chart in a sentence: the last value of each line, of many lines how many there are."""
-        lines = self.figure.data
-        if len(lines) > NAMED:
-            return f"{self.title} of {len(lines)} runs."
-        ends = [
-            unescape(line.name)
-            + (f" {number(float(line.y[-1]))}" if line.y is not None and len(line.y) else " nothing")
-            for line in lines
-        ]
-        return f"{self.title}: " + ", ".join(ends) + "."
+    def reading(self) -> str:
+        """The reading it shows."""
+        return self.of.readings[0]
 
-    def change(self) -> Patch:
-        """Return the points for the chart of the same runs that is on the screen.
+    @property
+    def panel(self) -> Panel:
+        """The panel of its card, with a name and hidden lines of its own."""
+        return replace(self.of, name=f"compared {self.reading}", readings=(self.reading,), kind="curve", layered=False)
 
-        Whatever else it holds is left as it is there: a new figure would undo zoom and hidden lines.
-        """
-        patch = Patch()
-        for place, line in enumerate(self.figure.data):
-            for name in ("x", "y"):
-                patch["data"][place][name] = np.asarray(line[name]).tolist()
-            patch["data"][place]["hovertemplate"] = line.hovertemplate
-        return patch
+    def news(self, members: Sequence[Member], view: View, shown: Mapping[str, Any] | None) -> Change:
+        """Return what a page lacks: the lines of runs that have grown, or all where the chart is to look otherwise."""
+        turned = shown is not None and shown["look"][2] != view.axis
+        view = replace(view, window=None) if turned else view  # it is one of the axis there was
+        now = {
+            "look": [view.scale, view.smoothing, view.axis],
+            "window": list(view.window) if view.window else None,
+            "stands": [member.stand for member in members],
+        }
+        if shown == now:
+            return {}
+        panel = figures.scaled(self.panel, view.scale)
+        axes = {"xaxis": self._axis(members, view), "yaxis": figures.y_axis(panel)}
+        anew = shown is None or (shown["look"], shown["window"]) != (now["look"], now["window"])
+        stands = [None] * len(members) if shown is None or anew else shown["stands"]
+        places = [place for place, member in enumerate(members) if stands[place] != member.stand]
+        drawn = {place: self._traces(panel, place, members[place], view) for place in places}
+        traces = list(itertools.chain.from_iterable(drawn.values()))
+        chart: dict[str, Any] | Patch
+        if shown is None:
+            chart = {"data": traces, "layout": _layout(panel, len(members), axes)}
+        else:
+            chart = _whole(traces) if anew else _replaced(drawn)
+            _turn(chart, axes | ({"xaxis": axes["xaxis"] | {"autorange": True}} if turned else {}))
+        return {"chart": chart, "words": self._words(members, view), "shown": now}
 
+    def rows(self, members: Sequence[Member], start: int, stop: int) -> Iterator[tuple[Any, ...]]:
+        """Yield every value of every run from one step to another, below a row of headings."""
+        yield "run", "step", "reading", "value"
+        for member in members:
+            run, since = member.opened.run, start
+            while self.reading in run.names() and since <= stop:
+                steps, values = run.series(self.reading, since=since, most=ROWS)
+                inside = steps <= stop
+                for step, value in zip(steps[inside].tolist(), values[inside].tolist(), strict=True):
+                    yield member.label, step, self.reading, repr(value)
+                if len(steps) < ROWS or not inside.all():
+                    break
+                since = int(steps[-1]) + 1
 
-def comparison(runs: Mapping[str, Run], chosen: Sequence[str]) -> list[Component]:
-    """Return the charts of the chosen readings, how the sweep went, and the differences in settings."""
-    cards = [_card(chart) for chart in charts(runs, chosen)]
-    return [html.Div(cards, className="overlays"), _differences(runs)]
-
-
-def charts(runs: Mapping[str, Run], chosen: Sequence[str]) -> list[Chart]:
-    """Return the charts of the chosen readings, and how the sweep went."""
-    panels = {panel.readings[0]: panel for run in runs.values() for panel in shared(run)}
-    found = [Chart(name, panels[name].title, _overlay(panels[name], runs)) for name in chosen if name in panels]
-    return found + _sweep(runs)
-
-
-def _overlay(panel: Panel, runs: Mapping[str, Run]) -> go.Figure:
-    """Draw one reading of every run, each in a colour, and from the seventh on with a dash of its own."""
-    lines = []
-    for place, (label, run) in enumerate(runs.items()):
-        series = _series(run, panel.readings[0])
-        kept = extremes(series.steps, series.values, figures.COLUMNS)
-        lines.append(
-            {
+    def _traces(self, panel: Panel, place: int, member: Member, view: View) -> list[dict[str, Any]]:
+        """Return the line of a run, and behind a smoothed one its single values."""
+        curves = self._curves(panel, member, view)
+        ruler, uid = _ruler(member, view.axis), _uid(member.key)
+        found = []
+        for curve in curves:
+            points = figures.points(curve)
+            if view.axis != "step":
+                points = {"x": [], "y": []} if ruler is None else points | {"x": ruler.along(curve.steps).tolist()}
+            trace = {
                 "type": "scatter",
-                "mode": "lines",
-                "name": plain(label),
-                "x": series.steps[kept],
-                "y": series.values[kept],
-                "line": {"color": colour(place), "width": 1.6, "dash": dash(place)},
-                "hovertemplate": f"%{{x}}<br><b>%{{y:.4g}}</b> {_hover(label)}<extra></extra>",
+                "name": plain(member.label),
+                "legendgroup": uid,  # one name hides a mean and what is behind it
+                "connectgaps": False,
             }
+            found.append(trace | points | _look(curve, place, member.label, uid, view))
+        return found
+
+    def _curves(self, panel: Panel, member: Member, view: View) -> list[Curve]:
+        """Return the curves of a run as its own chart draws them, on as many columns as have room."""
+        ruler, window = _ruler(member, view.axis), view.window
+        if view.axis != "step" and window is not None:
+            window = None if ruler is None else (ruler.step(window[0]), ruler.step(window[1]))
+        readings = (
+            Readings({name: member.series(name) for name in names_of(panel)})
+            if window is None
+            else replace(member.opened.reader.read([panel], [window])[0], marks=())
         )
-    look = figures.layout(panel, revision=panel.readings[0])
+        curves = figures.curves(panel, readings, view.smoothing, window)
+        return [curve.reduced(figures.COLUMNS, window) for curve in curves if curve.role in ROLES]
+
+    def _axis(self, members: Sequence[Member], view: View) -> dict[str, Any]:
+        """Return the labels of the axis of steps, time or epochs."""
+        known = [ruler for member in members if view.axis != "step" and (ruler := _ruler(member, view.axis))]
+        ends = [ruler.along(ruler.steps[[0, -1]]) for ruler in known]
+        low, high = (min(end[0] for end in ends), max(end[1] for end in ends)) if ends else (0.0, 0.0)
+        places = np.array([low, high])
+        span: Window = view.window or (float(low), float(high))
+        ruler = Ruler(places, places) if high > low else None
+        return rulers.ticks(ruler, view.axis, span, 0)
+
+    def _words(self, members: Sequence[Member], view: View) -> list[Any]:
+        """Return what the chart leaves out, and the last value of each run, of many runs how many there are."""
+        newest = {member.label: member.series(self.reading).values[-1:] for member in members}
+        without = sum(not len(values) for values in newest.values())
+        timeless = sum(_ruler(member, view.axis) is None for member in members) if view.axis != "step" else 0
+        parts = [f"{_count(without)} no such reading"] if without else []
+        parts += [f"{_count(timeless)} no record of {WORDS[view.axis]}"] if timeless else []
+        parts += [f"{len(members)} runs: point at a line for its name"] if len(members) > NAMED else []
+        ends = ", ".join(
+            f"{name} {number(float(value[0])) if len(value) else 'nothing'}" for name, value in newest.items()
+        )
+        said = f"of {len(members)} runs" if len(members) > NAMED else f"newest: {ends}"
+        return [
+            *([html.P(" · ".join(parts), className="caption")] if parts else []),
+            html.P(f"{self.of.title}, {said}.", className="unseen"),
+        ]
+
+
+def _count(runs: int) -> str:
+    return f"{runs} run has" if runs == 1 else f"{runs} runs have"
+
+
+def _ruler(member: Member, axis: str) -> Ruler | None:
+    return member.clock if axis == "time" else member.epochs
+
+
+def _look(curve: Curve, place: int, label: str, uid: str, view: View) -> dict[str, Any]:
+    mode = "lines+markers" if len(curve) <= figures.SPARSE else "lines"
+    if curve.role != "main":
+        line = {"color": faded(colour(place), 0.35), "width": 1}
+        return {"uid": f"{uid}b", "mode": "lines", "line": line, "showlegend": False, "hoverinfo": "skip"}
+    line = {"color": colour(place), "width": 1.6, "dash": dash(place)}
+    template = f"{HOVERS[view.axis]}<br><b>%{{y:.4g}}</b> {hover(label)}<extra></extra>"
+    return {"uid": uid, "mode": mode, "marker": {"size": 4}, "line": line, "hovertemplate": template}
+
+
+def _whole(traces: list[dict[str, Any]]) -> Patch:
+    patch = Patch()
+    patch["data"] = traces
+    return patch
+
+
+def _turn(patch: Patch, axes: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, look in axes.items():
+        for key, value in look.items():
+            patch["layout"][name][key] = value
+
+
+def _replaced(drawn: Mapping[int, list[dict[str, Any]]]) -> Patch:
+    """Put the points of some runs in place of those they had; every run has as many lines."""
+    patch = Patch()
+    for place, traces in drawn.items():
+        for depth, trace in enumerate(traces):
+            for name in ("x", "y", "mode"):
+                patch["data"][place * len(traces) + depth][name] = trace[name]
+    return patch
+
+
+def _uid(key: str) -> str:
+    """Return what a chart knows a run by, whatever its name."""
+    return hashlib.blake2s(key.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+
+
+def _layout(panel: Panel, runs: int, axes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    look = figures.layout(panel, revision=panel.name)
     look |= {
-        "showlegend": len(runs) <= NAMED,
+        "showlegend": runs <= NAMED,
         "hovermode": "closest",
         "margin": {"l": 46, "r": 10, "t": 8, "b": 28},
         "legend": {"orientation": "h", "y": -0.16, "yanchor": "top", "font": {"size": 11}},
     }
-    return go.Figure({"data": lines, "layout": look}, skip_invalid=False)
-
-
-def _hover(label: str) -> str:
-    """Return a name for a template of what hovering shows, in which it is no part of the template."""
-    return plain(label).replace("%{", "%\u200b{")
-
-
-def colour(place: int) -> str:
-    """Return the colour of the run at a place."""
-    return COLOURS[place % len(COLOURS)]
-
-
-def dash(place: int) -> str:
-    """Return the dashes of the run at a place."""
-    return DASHES[place // len(COLOURS) % len(DASHES)]
-
-
-def _series(run: Run, name: str) -> Series:
-    try:
-        return Series.of(run.outline(name))
-    except KeyError:
-        return Series(np.empty(0, np.int64), np.empty(0))
-
-
-# A sweep ----------------------------------------------------------------------------------------------------------
-
-
-def _sweep(runs: Mapping[str, Run]) -> list[Chart]:
-    """Return how runs ended against their learning rate and their step length, where they are runs of a sweep."""
-    rates = {label: _rate(run.meta) for label, run in runs.items()}
-    if len(runs) < LEAST_SWEEP or len(set(rates.values())) < 2:
-        return []
-    result, words = _results(runs)
-    alphas = {label: _newest_median(_series(run, "alpha")) for label, run in runs.items()}
-    return [
-        Chart("by rate", f"{words} against the learning rate", _scatter(rates, result, "learning rate", words, "log")),
-        Chart("by α", f"{words} against α", _scatter(alphas, result, "median α of the newest tenth", words, "linear")),
-    ]
-
-
-def _results(runs: Mapping[str, Run]) -> tuple[dict[str, float], str]:
-    """Return how well each run went: its best held-out loss where all have one, else its last training loss."""
-    for name in ("valid_loss", "val_loss"):
-        held = {label: _series(run, name).values for label, run in runs.items()}
-        if all(np.isfinite(values).any() for values in held.values()):
-            return {label: float(np.nanmin(values)) for label, values in held.items()}, f"Best {name}"
-    return {label: _newest_median(_series(run, "loss")) for label, run in runs.items()}, "Last loss"
-
-
-def _newest_median(series: Series) -> float:
-    """Return the median of the newest tenth; NaN where there is none, or where that is not finite."""
-    values = series.even
-    kept = values[-max(math.ceil(NEWEST * len(values)), 1) :]
-    return float(np.median(kept)) if len(kept) else math.nan
-
-
-def _rate(meta: Mapping[str, Any]) -> float:
-    try:
-        return float(meta["optimizer"]["groups"][0]["lr"])
-    except (LookupError, TypeError, ValueError):
-        return math.nan
-
-
-def _scatter(across: Mapping[str, float], up: Mapping[str, float], axis: str, words: str, scale: str) -> go.Figure:
-    points = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": plain(label),
-            "x": [across[label]],
-            "y": [up[label]],
-            "marker": {"color": colour(place), "size": 10, "symbol": place // len(COLOURS) % 8},
-            "hovertemplate": f"{_hover(label)}<br>{number(across[label])}, {number(up[label])}<extra></extra>",
-        }
-        for place, label in enumerate(across)
-    ]
-    look = figures.layout(Panel(words, "performance").named("result"), revision=axis)
-    look |= {"showlegend": False, "hovermode": "closest", "margin": {"l": 46, "r": 10, "t": 8, "b": 40}}
-    look["xaxis"] = {
-        "type": scale,
-        "title": {"text": axis, "font": {"size": 11}},
-        "gridcolor": look["xaxis"]["gridcolor"],
-        "zeroline": False,
-        "tickformat": "~g",
-        "nticks": 4,
-    }
-    return go.Figure({"data": points, "layout": look}, skip_invalid=False)
-
-
-# What differs -----------------------------------------------------------------------------------------------------
-
-
-def _differences(runs: Mapping[str, Run]) -> Component:
-    """Return the settings that are not the same in all the runs, side by side."""
-    from cockpitlite.compare import differing, settings  # here, so that the page stands before the rules are loaded
-
-    found = differing([settings(run.meta) for run in runs.values()])
-    if not found:
-        words = "Select two runs or more to see what differs." if len(runs) < 2 else "Their settings are the same."
-        return html.P(words, className="nothing")
-    head = html.Thead(html.Tr([html.Th("setting", scope="col"), *[html.Th(name, scope="col") for name in runs]]))
-    body = html.Tbody([html.Tr([html.Th(name, scope="row"), *map(html.Td, cells)]) for name, cells in found])
-    table = html.Table([html.Caption("Settings that differ"), head, body])
-    return html.Div(table, className="differences", tabIndex=0)
-
-
-def _card(chart: Chart) -> Component:
-    """Return a chart with its title; what is drawn and said of it is renewed under its name."""
-    graph = dcc.Graph(
-        id={"type": "overlay", "index": chart.name}, figure=chart.figure, config=GRAPH_CONFIG, responsive=True
-    )
-    plot = html.Div(graph, className="plot overlay-plot", **attributes(aria_hidden="true"))
-    said = html.P(chart.words, className="unseen", id={"type": "overlay-words", "index": chart.name})
-    return html.Article([html.H3(chart.title), plot, said], className="overlay")
+    for name, changes in axes.items():
+        look[name] = look[name] | changes
+    return look

@@ -26,6 +26,14 @@ class Ruler:
         """Return what was reached at a step; between those that are known it is interpolated."""
         return float(np.interp(step, self.steps, self.reached))
 
+    def along(self, steps: Steps) -> Values:
+        """Return what was reached at each of some steps, before and after those that are known at their pace."""
+        found: Values = np.interp(steps, self.steps, self.reached)
+        for side, (near, far) in ((steps < self.steps[0], (0, 1)), (steps > self.steps[-1], (-1, -2))):
+            pace = (self.reached[far] - self.reached[near]) / (self.steps[far] - self.steps[near])
+            found[side] = self.reached[near] + pace * (steps[side] - self.steps[near])
+        return found
+
     def step(self, reached: float) -> float:
         """Return the step at which so much was reached."""
         return float(np.interp(reached, self.reached, self.steps))

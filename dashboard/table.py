@@ -55,6 +55,7 @@ def page(news: News) -> list[Component]:
         html.Div(
             [
                 html.H2("Selected runs"),
+                html.Span(id="compared-note", className="since", role="status"),
                 html.Div(
                     dcc.Dropdown(id=part("instruments"), multi=True, placeholder="instruments"),
                     className="instruments",
@@ -63,14 +64,9 @@ def page(news: News) -> list[Component]:
             ],
             className="compare-head",
         ),
+        dcc.Store(id=part("selected")),
         dcc.Store(id=part("compared")),
-        html.Div(nothing(), id=part("comparison")),
     ]
-
-
-def nothing() -> Component:
-    """Return what stands in place of the comparison while no run is selected."""
-    return html.P("No run is selected.", className="nothing")
 
 
 def rows(found: Iterable[Row], fields: Sequence[str]) -> list[Row]:

@@ -9,7 +9,8 @@ from typing import Any
 from flask import Flask, Response, request
 from plotly.io.json import to_json_plotly
 
-from cockpitlite.dashboard import layers, layout, live, trouble
+from cockpitlite.dashboard import comparison, layers, layout, live, trouble
+from cockpitlite.dashboard.comparison import Shelf
 from cockpitlite.dashboard.legend import legend
 from cockpitlite.dashboard.runs import UNREADABLE, OpenRun, Runs, panels
 from cockpitlite.dashboard.verdict import Judge
@@ -17,7 +18,7 @@ from cockpitlite.dashboard.verdict import Judge
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError)
 
 
-def offer(server: Flask, runs: Runs, judge: Judge, prefix: str) -> None:
+def offer(server: Flask, runs: Runs, judge: Judge, shelf: Shelf, prefix: str) -> None:
     """Answer ``tick``, which ``clock.js`` asks by itself: a callback of the page would look at all its parts."""
 
     @server.route(f"{prefix}tick", methods=["POST"])
@@ -25,6 +26,9 @@ def offer(server: Flask, runs: Runs, judge: Judge, prefix: str) -> None:
         asked: Any = request.get_json(silent=True)
         try:
             answer = answered(runs, judge, asked)
+            if asked["page"] == "runs":
+                chosen = comparison.Chosen.of(asked["compared"])
+                answer |= comparison.answered(shelf, chosen, asked["board"], live.views(asked))
         except MALFORMED:
             return Response("No page asks for that.\n", status=400, mimetype="text/plain")
         return Response(to_json_plotly(answer), mimetype="application/json")
@@ -36,10 +40,10 @@ def answered(runs: Runs, judge: Judge, asked: Mapping[str, Any]) -> dict[str, An
     Raises ValueError, LookupError, TypeError or AttributeError for what no page asks for.
     """
     key, page, layer = asked["run"], asked["page"], layers.Chosen.of(asked["layer"])
-    charts, board, count = live.asked(asked), asked["board"], int(asked["cards"])
+    charts, board, count = {} if page == "runs" else live.asked(asked), asked["board"], int(asked["cards"])
     if key is None:
         nothing: dict[str, Any] = {"notice": None, "state": None, "step": None, "facts": []}
-        return {"frame": nothing, "board": layout.waiting(str(runs.root))}
+        return {"frame": nothing} | ({} if page == "runs" else {"board": layout.waiting(str(runs.root))})
     try:
         opened = runs.open(key)
         run = opened.run

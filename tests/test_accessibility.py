@@ -75,5 +75,5 @@ def test_the_runs_have_nothing_serious(browser, tmp_path, scheme, width):
         assert violations(seen.page) == []
         for place in range(2):
             seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place).click()
-        seen.until("document.querySelectorAll('.overlay-plot .scatterlayer').length > 1")
+        seen.until("document.querySelectorAll('#comparison .scatterlayer').length > 1")
         assert violations(seen.page) == []

@@ -11,7 +11,7 @@ from synthetic_runs import SyntheticRun
 
 import cockpitlite
 from cockpitlite import noise
-from cockpitlite.dashboard import figures, gauges, layout, live, overlays
+from cockpitlite.dashboard import comparison, figures, gauges, layout, live
 from cockpitlite.dashboard import noise as gauge
 from cockpitlite.dashboard.live import Asked
 from cockpitlite.dashboard.readings import Readings, Series
@@ -146,7 +146,8 @@ def test_a_tick_moves_the_gauge_and_leaves_its_layout(tmp_path):
 
 def test_runs_can_be_compared_by_each_test(tmp_path):
     SyntheticRun(tmp_path / "run.cockpit").write(5)
-    offered = {each["value"]: each["label"] for each in overlays.instruments({"run": load(tmp_path / "run.cockpit")})}
+    members = comparison.Shelf(Runs(tmp_path)).members(["run.cockpit"])
+    offered = {each["value"]: each["label"] for each in comparison.instruments(members)}
     assert {name: offered[name] for name in NAMES} == {
         "norm_test": "Gradient tests: norm",
         "inner_test": "Gradient tests: inner",

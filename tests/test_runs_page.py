@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
 import json
 import math
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from page_server import page_server
+from plotly.io.json import to_json_plotly
 from synthetic_runs import PANELS, SyntheticRun, write_run
 from test_browser import trainer
 from visiting import visit
 
-from cockpitlite.dashboard import listing, overlays, table, verdict
+from cockpitlite.dashboard import compared, comparison, labels, listing, table, verdict
+from cockpitlite.dashboard.app import create_app
+from cockpitlite.dashboard.comparison import Chosen, Shelf
 from cockpitlite.dashboard.listing import Listing
 from cockpitlite.dashboard.runs import Runs
 from cockpitlite.dashboard.unopened import Unopened
+from cockpitlite.dashboard.smoothing import exponential_mean
+from cockpitlite.dashboard.updates import View
 from cockpitlite.dashboard.verdict import Judge
 from cockpitlite.diagnosis.kept import last_kept
 from cockpitlite.panel import Panel
@@ -234,23 +243,194 @@ def test_only_settings_that_differ_have_columns(tmp_path):
 
 
 def test_runs_are_told_apart_by_colour_and_dashes():
-    looks = {(overlays.colour(place), overlays.dash(place)) for place in range(24)}
+    looks = {(compared.colour(place), compared.dash(place)) for place in range(24)}
     assert len(looks) == 24
 
 
-def test_the_comparison_names_runs_as_text_and_says_what_differs(tmp_path):
+# Runs laid over each other ----------------------------------------------------------------------------------------
+
+
+def shelved(folder):
+    shelf = Shelf(Runs(folder))
+    return shelf, sorted(Runs(folder).paths())
+
+
+def asked_of(shelf, keys, readings=(), board=None, charts=None):
+    """What the server says of a comparison, as a page gets it."""
+    answer = comparison.answered(shelf, Chosen(tuple(keys), tuple(readings)), board, charts or {})
+    return json.loads(to_json_plotly(answer))
+
+
+def drawn(shelf, keys, readings=(), view=None, count=4):
+    """Return the board and the charts of a comparison, as they are sent at first."""
+    board = asked_of(shelf, keys, readings)
+    asked = {place: (view or View(), None) for place in range(count)}
+    return board, asked_of(shelf, keys, readings, board["identity"], asked)["charts"]
+
+
+def said(change):
+    return " ".join(part["props"]["children"] for part in change["words"])
+
+
+def test_a_comparison_names_runs_as_text_and_says_what_differs(tmp_path):
     swept(tmp_path)
-    runs = {f"<b>{place}</b>%{{x}}": load(path) for place, path in enumerate(sorted(tmp_path.iterdir()))}
-    text = json.dumps([part.to_plotly_json() for part in overlays.comparison(runs, ["loss"])], default=_plain)
-    assert "Last loss against the learning rate" in text and "optimizer.groups.0.lr" in text
-    figure = overlays._overlay(overlays.shared(next(iter(runs.values())))[0], runs)
-    assert len(figure.data) == 3
-    assert all("<b>0" not in line.name and "</b>%{x}" not in line.hovertemplate for line in figure.data)
-    assert overlays.Chart("loss", "Loss", figure).words.startswith("Loss: <b>0</b>%{x} ")  # a text, of no HTML
+    for place, path in enumerate(sorted(tmp_path.iterdir())):
+        path.rename(tmp_path / f"<b>{place}<b>%{{x}}.cockpit")
+    board, charts = drawn(*shelved(tmp_path), ["loss"], count=3)
+    words = json.dumps(board)
+    assert "Last loss against the learning rate" in words and "optimizer.groups.0.lr" in words
+    lines = charts["0"]["chart"]["data"]
+    assert len(lines) == 3
+    assert all("<b>0" not in line["name"] and "<b>%{x}" not in line["hovertemplate"] for line in lines)
+    assert said(charts["0"]).startswith("Loss, newest: <b>0<b>%{x} ")  # a text, of no HTML
 
 
-def _plain(thing):
-    return thing.to_plotly_json() if hasattr(thing, "to_plotly_json") else str(thing)
+def test_a_comparison_is_sent_whole_and_then_only_the_lines_that_have_grown(tmp_path):
+    run = SyntheticRun(tmp_path / "live.cockpit")
+    run.write(5)
+    write_run(tmp_path / "done.cockpit", steps=5)
+    shelf, keys = shelved(tmp_path)
+    board, charts = drawn(shelf, keys, ["loss"], count=1)
+    assert [line["name"] for line in charts["0"]["chart"]["data"]] == ["done", "live"]
+    again = {0: (View(), charts["0"]["shown"])}
+    assert asked_of(shelf, keys, ["loss"], board["identity"], again)["charts"] == {}
+    run.write(5)
+    change = asked_of(shelf, keys, ["loss"], board["identity"], again)["charts"]["0"]
+    places = {tuple(each["location"][:2]) for each in change["chart"]["operations"]}
+    assert ("data", 1) in places and ("data", 0) not in places
+    longer = next(each for each in change["chart"]["operations"] if each["location"] == ["data", 1, "x"])
+    assert longer["params"]["value"] == list(range(10))
+    run.finish()
+
+
+def test_a_run_that_cannot_be_read_is_left_out_of_a_comparison(tmp_path):
+    swept(tmp_path)
+    shelf, keys = shelved(tmp_path)
+    first = asked_of(shelf, keys)["identity"]
+    (tmp_path / "rate-1.0.cockpit").write_bytes(b"no run")
+    assert asked_of(shelf, keys)["identity"] != first
+    assert len(shelf.members([*keys, "../rate-0.1.cockpit", "none"])) == 2
+
+
+def test_a_comparison_is_smoothed_before_it_is_reduced_with_the_single_values_behind(tmp_path):
+    write_run(tmp_path / "long.cockpit", steps=2000)
+    write_run(tmp_path / "short.cockpit", steps=50)
+    shelf, keys = shelved(tmp_path)
+    _, charts = drawn(shelf, keys, ["loss"], View(smoothing=0.9), count=1)
+    behind, smooth, *short = charts["0"]["chart"]["data"]
+    steps, values = load(tmp_path / "long.cockpit").series("loss")
+    mean = dict(zip(steps.tolist(), exponential_mean(values, 0.9).tolist(), strict=True))
+    assert len(smooth["x"]) < 2000 and len(behind["x"]) < len(smooth["x"])
+    np.testing.assert_allclose(smooth["y"], [mean[step] for step in smooth["x"]], rtol=1e-6)
+    assert min(values) == pytest.approx(min(behind["y"]))
+    assert len({behind["legendgroup"], smooth["legendgroup"]}) == 1  # one name hides both
+    assert behind["legendgroup"] != short[0]["legendgroup"] and not behind["showlegend"]
+
+
+def test_a_comparison_gets_another_scale_and_its_window_in_full(tmp_path):
+    write_run(tmp_path / "long.cockpit", steps=5000)
+    shelf, keys = shelved(tmp_path)
+    board, charts = drawn(shelf, keys, ["loss"], count=1)
+    assert len(charts["0"]["chart"]["data"][0]["x"]) < 700
+    zoomed = {0: (View(window=(1000.0, 1200.0), scale="log"), charts["0"]["shown"])}
+    change = asked_of(shelf, keys, ["loss"], board["identity"], zoomed)["charts"]["0"]["chart"]["operations"]
+    found = {tuple(each["location"]): each["params"]["value"] for each in change}
+    assert found["layout", "yaxis", "type"] == "log"
+    assert set(range(1000, 1201)) <= set(found[("data",)][0]["x"])
+
+
+def timed(folder, pace, steps=100):
+    run = SyntheticRun(folder / f"pace-{pace}.cockpit")
+    run.write(steps)
+    for step in range(0, steps, 10):
+        run.writer.clock(step, pace * float(step))
+    for epoch in range(2):
+        run.writer.reading("epoch", 50 * epoch + 49, epoch)
+    run.finish()
+
+
+def test_runs_are_compared_over_the_time_and_the_epochs_of_each(tmp_path):
+    for pace in (1, 3):
+        timed(tmp_path, pace)
+    write_run(tmp_path / "z-epochless.cockpit", steps=100)
+    shelf, keys = shelved(tmp_path)
+    _, charts = drawn(shelf, keys, ["loss"], View(axis="time"), count=1)
+    slow, fast, _ = (line["x"] for line in charts["0"]["chart"]["data"])
+    assert (slow[-1], fast[-1]) == (99, 297)  # the last step, at the pace of those before it
+    assert charts["0"]["chart"]["layout"]["xaxis"]["ticktext"][-1].endswith("min")
+    board, charts = drawn(shelf, keys, ["loss"], View(axis="epoch"), count=1)
+    one, _, none = (line["x"] for line in charts["0"]["chart"]["data"])
+    assert (one[49], one[99]) == (0, 1) and none == []
+    assert "1 run has no record of the epoch" in said(charts["0"])
+    turned = {0: (View(window=(0.2, 0.6)), charts["0"]["shown"])}  # epochs, and no steps
+    change = asked_of(shelf, keys, ["loss"], board["identity"], turned)["charts"]["0"]
+    assert change["shown"]["window"] is None
+    assert {"operation": "Assign", "location": ["layout", "xaxis", "autorange"], "params": {"value": True}} in change[
+        "chart"
+    ]["operations"]
+
+
+def test_the_best_run_of_a_sweep_is_marked_and_named_and_the_others_as_there_is_room(tmp_path):
+    swept(tmp_path, rates=(0.01, 0.1, 1.0))
+    held = {0.01: 0.5, 0.1: 0.25, 1.0: math.nan}
+    for rate, loss in held.items():
+        with contextlib.closing(RunWriter(tmp_path / f"rate-{rate}.cockpit", resume=True)) as writer:
+            writer.reading("valid_loss", 39, loss)
+            writer.reading("valid_loss", 41, 0.75)
+    shelf, keys = shelved(tmp_path)
+    _, charts = drawn(shelf, keys, ["loss"], count=3)
+    *points, ring = charts["1"]["chart"]["data"]
+    assert [point["y"] for point in points] == [[0.5], [0.25], [0.75]]
+    assert [point["text"] for point in points if point["mode"] == "markers+text"] == [["rate-0.01"], ["rate-1.0"]]
+    assert (ring["x"], ring["y"], ring["text"]) == ([0.1], [0.25], ["<b>best: rate-0.1</b>"])
+    assert said(charts["1"]).startswith("Best: rate-0.1 with 0.25 at learning rate 0.1 ")
+    assert "rate-0.01 with 0.5 at learning rate 0.01" in said(charts["1"])
+
+
+def test_of_many_runs_of_a_sweep_only_the_best_is_named(tmp_path):
+    swept(tmp_path, rates=tuple(range(1, 15)))
+    shelf, keys = shelved(tmp_path)
+    *points, ring = drawn(shelf, keys, ["loss"], count=2)[1]["1"]["chart"]["data"]
+    assert {point["mode"] for point in points} == {"markers"} and len(points) == 14
+    assert ring["text"][0].startswith("<b>best: rate-")
+
+
+def test_names_of_points_never_meet():
+    random = np.random.default_rng(0)
+    size = 400.0, 220.0
+    for _ in range(50):
+        places = [(x, y) for x, y in (random.random((12, 2)) * size).tolist()] + [(math.nan, 3.0)]
+        names = ["a-name-of-a-run"] * 12 + ["not drawn"]
+        sides = labels.sides(places, names, size, first=3)
+        assert sides[3] and not sides[12] and any(sides)
+        kept = [place for place, side in enumerate(sides) if side and place != 3]
+        boxes = [labels._box(places[place], names[place], sides[place], labels.APART) for place in kept]
+        for place, box in zip(kept, boxes, strict=True):
+            assert not any(labels._meet(box, other) for other in boxes if other is not box)
+            points = [point for at, point in enumerate(places[:12]) if at != place]
+            assert not any(box[0] < x < box[2] and box[1] < y < box[3] for x, y in points)
+
+
+def test_the_values_of_compared_runs_are_offered_as_csv(tmp_path):
+    swept(tmp_path)
+    (tmp_path / "rate-1.0.cockpit").rename(tmp_path / "=rate.cockpit")
+    client = create_app(tmp_path).server.test_client()
+
+    def rows(panel, **asked):
+        query = {"run": ["=rate.cockpit", "rate-0.1.cockpit", "rate-0.01.cockpit"], "by": "loss", "panel": panel}
+        answer = client.get("/csv", query_string=query | asked)
+        return list(csv.reader(io.StringIO(answer.data.decode())))
+
+    head, *found = rows("compared loss")
+    assert head == ["run", "step", "reading", "value"] and len(found) == 3 * 40
+    _, values = load(tmp_path / "=rate.cockpit").series("loss")
+    assert [row[0] for row in found[::40]] == ["'=rate", "rate-0.1", "rate-0.01"]
+    assert [float(row[3]) for row in found[:40]] == values.tolist()
+    assert [row[1] for row in rows("compared loss", **{"from": 38, "to": 50})[1:]] == ["38", "39"] * 3
+    head, *found = rows("compared by learning rate")
+    assert head == ["run", "learning rate", "Last loss"] and [row[1] for row in found] == ["1.0", "0.1", "0.01"]
+    assert found[0][0] == "'=rate" and float(found[0][2]) > 0
+    assert rows("compared alpha") == [["There is no such chart."]]
 
 
 ROWS = "document.querySelectorAll('.runs-table .ag-pinned-left-cols-container .ag-row').length"
@@ -281,9 +461,9 @@ def test_sorting_filters_and_selection_survive_updates_and_a_click_opens_a_run(b
         seen.until(f"{NAMES}.join() === 'rate-1.0,rate-0.1,rate-0.01'")
         for place in range(3):
             seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place).click()
-        seen.until("document.querySelectorAll('.overlay-plot .scatterlayer').length === 4")
+        seen.until("document.querySelectorAll('#comparison .chart-plot .scatterlayer').length === 4")
         assert seen.page.locator(".differences th[scope=row]").all_inner_texts() == ["optimizer.groups.0.lr"]
-        legend = seen.page.locator(".overlay-plot .legendtext").all_text_contents()
+        legend = seen.page.locator("#comparison .chart-plot .legendtext").all_text_contents()
         assert {"rate-0.01", "rate-0.1", "rate-1.0"} <= set(legend)
         before = sorted(set(seen.page.evaluate(CHECKED)))
         swept(tmp_path, rates=(0.5,))
@@ -344,12 +524,12 @@ def test_names_from_files_are_text_in_the_table_the_findings_and_the_comparison(
         seen.until(f"{ROWS} === 3")
         for place in range(3):
             seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place).click()
-        seen.until("document.querySelectorAll('.overlay-plot .scatterlayer').length === 4")
+        seen.until("document.querySelectorAll('#comparison .chart-plot .scatterlayer').length === 4")
         seen.page.locator(".instruments button").first.click()
         seen.page.get_by_role("option", name=markup).click()
         seen.page.keyboard.press("Escape")
-        seen.until("document.querySelectorAll('.overlay-plot .scatterlayer').length === 5")
-        seen.page.locator(".overlay-plot").first.hover()
+        seen.until("document.querySelectorAll('#comparison .chart-plot .scatterlayer').length === 5")
+        seen.page.locator("#comparison .chart-plot").first.hover()
         seen.page.locator(".runs-table [col-id=finding].ag-cell").last.hover()
         seen.page.locator(".ag-tooltip, .ag-tooltip-custom").first.wait_for()
         assert markup in seen.page.locator(".runs-table [col-id=finding].ag-cell").last.inner_text()
@@ -367,7 +547,7 @@ def unhurt(seen):
     assert seen.page.evaluate("window.hurt") is None
 
 
-OVERLAY = "document.querySelector('.overlay-plot .js-plotly-plot')"
+OVERLAY = "document.querySelector('#comparison .chart-plot .js-plotly-plot')"
 ENDS = f"{OVERLAY}._fullData.map((trace) => Number(trace.x.at(-1)))"
 KEPT = f"[{OVERLAY}.layout.xaxis.range, {OVERLAY}._fullData.map((trace) => trace.visible), window.scrollY]"
 
@@ -384,14 +564,14 @@ def test_a_comparison_grows_with_its_live_runs_and_stays_as_the_person_left_it(b
         for place in range(2):
             seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place).click()
         seen.until(f"{OVERLAY} && {OVERLAY}.data.length === 2")
-        seen.page.locator(".overlay-plot").first.scroll_into_view_if_needed()
-        box = seen.page.locator(".overlay-plot .nsewdrag").first.bounding_box()
+        seen.page.locator("#comparison .chart-plot").first.scroll_into_view_if_needed()
+        box = seen.page.locator("#comparison .chart-plot .nsewdrag").first.bounding_box()
         seen.page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
         seen.page.mouse.down()
         seen.page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.5 * box["height"], steps=6)
         seen.page.mouse.up()
         seen.until(f"!{OVERLAY}._fullLayout.xaxis.autorange")
-        seen.page.locator(".overlay-plot .legendtoggle").first.click(force=True)
+        seen.page.locator("#comparison .chart-plot .legendtoggle").first.click(force=True)
         seen.until(f"{OVERLAY}._fullData.some((trace) => trace.visible === 'legendonly')")
         before, ends = seen.page.evaluate(KEPT), seen.page.evaluate(ENDS)
         for _ in range(3):
@@ -401,15 +581,111 @@ def test_a_comparison_grows_with_its_live_runs_and_stays_as_the_person_left_it(b
         assert seen.page.evaluate(KEPT) == before
 
 
-def test_the_stand_of_runs_is_another_when_one_of_them_has_grown(tmp_path):
-    run = SyntheticRun(tmp_path / "live.cockpit")
-    run.write(5)
-    write_run(tmp_path / "done.cockpit", steps=5)
-    rows = listed(tmp_path)
-    rows.news(None)
-    both, done = rows.stand(["live.cockpit", "done.cockpit"]), rows.stand(["done.cockpit"])
-    run.write(5)
-    rows.news(None)
-    assert rows.stand(["live.cockpit", "done.cockpit"]) != both
-    assert rows.stand(["done.cockpit"]) == done
-    run.finish()
+CHARTS = "document.querySelectorAll('#comparison .chart-plot .scatterlayer').length"
+TITLES = "[...document.querySelectorAll('#comparison h3')].map((head) => head.textContent)"
+LINES = f"{OVERLAY}.data.map((line) => [line.name, line.line.color, line.line.width])"
+CHOSEN = "JSON.stringify(window.cockpit.compared.chosen())"
+
+
+def overlay(seen, title):
+    return seen.page.locator("#comparison .card", has=seen.page.get_by_role("heading", name=title, exact=True))
+
+
+def select(seen, *names):
+    for name in names:
+        seen.page.locator(f".runs-table .ag-row[row-id='{name}.cockpit'] .ag-checkbox-input").first.click()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
+def test_the_address_restores_a_comparison_and_how_it_is_drawn(browser, tmp_path, scheme, width):
+    for pace in (3, 1, 2):
+        timed(tmp_path, pace)
+    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 1200}}
+    with page_server(tmp_path) as server, visit(browser, server.url + "?page=runs", **options) as seen:
+        seen.until(f"{ROWS} === 3")
+        assert not seen.page.locator("#tools").is_visible()  # there is nothing to act on
+        select(seen, "pace-2", "pace-1")
+        seen.until(f"{CHARTS} === 2")
+        seen.page.locator(".instruments button").first.click()
+        seen.page.get_by_role("option", name="Gradient norm", exact=True).click()
+        seen.page.keyboard.press("Escape")
+        seen.until(f"{TITLES}.includes('Gradient norm')")
+        seen.page.locator("#tools").get_by_role("button", name="Time", exact=True).click()
+        seen.page.locator("#smoothing").focus()
+        for _ in range(3):
+            seen.page.keyboard.press("ArrowRight")
+        overlay(seen, "Loss").get_by_role("button", name="log axis").click()
+        seen.until(f"{OVERLAY}.layout.yaxis.type === 'log' && {OVERLAY}.data.length === 4")
+        seen.until(f"({OVERLAY}.layout.xaxis.ticktext || []).some((word) => word.endsWith('min'))")
+        overlay(seen, "Loss").locator(".legendtoggle").first.click()
+        seen.until("location.search.includes('hidden=')")
+        lines, chosen, titles = seen.page.evaluate(LINES), seen.page.evaluate(CHOSEN), seen.page.evaluate(TITLES)
+        assert json.loads(chosen)["runs"] == ["pace-2.cockpit", "pace-1.cockpit"]
+        assert [line[0] for line in lines] == ["pace-2", "pace-2", "pace-1", "pace-1"]
+        assert "compare=pace-2%2Cpace-1&" in seen.page.url
+        with visit(browser, seen.page.url, **options) as again:
+            again.until(f"{CHARTS} === 3 && {OVERLAY}.data.length === 4")
+            assert [again.page.evaluate(part) for part in (LINES, CHOSEN, TITLES)] == [lines, chosen, titles]
+            assert again.page.evaluate(f"{OVERLAY}.layout.yaxis.type") == "log"
+            assert again.page.evaluate(f"{OVERLAY}.data.map((line) => line.visible)").count("legendonly") == 2
+            assert sorted(set(again.page.evaluate(CHECKED))) == ["pace-1.cockpit", "pace-2.cockpit"]
+            assert again.page.locator("#smoothing").input_value() == "0.03"
+            again.until(f"({OVERLAY}.layout.xaxis.ticktext || []).some((word) => word.endsWith('min'))")
+            assert again.page.url == seen.page.url
+
+
+@pytest.mark.browser
+def test_the_address_of_many_runs_is_short_and_restores_them(browser, tmp_path):
+    for place in range(45):
+        run = SyntheticRun(tmp_path / f"a-rather-long-name-of-a-run-{place}.cockpit", panels=PANELS[:1])
+        run.write(3)
+        run.finish()
+    with page_server(tmp_path) as server, visit(browser, server.url + "?page=runs") as seen:
+        seen.until(f"{ROWS} > 5")
+        seen.page.locator(".runs-table .ag-header .ag-checkbox-input").first.click()
+        seen.until(f"{CHARTS} === 1 && location.search.includes('compare=')")
+        assert len(seen.page.url) < 400
+        select(seen, "a-rather-long-name-of-a-run-44")  # not this one
+        seen.until(f"{OVERLAY}?.data.length === 44")
+        chosen = json.loads(seen.page.evaluate(CHOSEN))
+        with visit(browser, seen.page.url) as again:
+            again.until(f"{OVERLAY} && {OVERLAY}.data.length === 44")
+            assert json.loads(again.page.evaluate(CHOSEN)) == chosen
+
+
+@pytest.mark.browser
+def test_an_address_of_runs_that_are_gone_says_so(browser, tmp_path):
+    timed(tmp_path, 1)
+    with (
+        page_server(tmp_path) as server,
+        visit(browser, server.url + "?page=runs&compare=a,pace-1,%25&by=x,<b>") as seen,
+    ):
+        seen.until(f"{CHARTS} === 2")
+        assert seen.page.locator("#astray").inner_text() == "2 runs that the address compares are not here."
+        seen.until("location.search.includes('compare=pace-1&by=loss')")
+
+
+@pytest.mark.browser
+def test_a_compared_chart_gives_a_picture_and_the_values_in_view(browser, tmp_path):
+    swept(tmp_path)
+    with page_server(tmp_path) as server, visit(browser, server.url + "?page=runs&steps=5~20") as seen:
+        seen.until(f"{ROWS} === 3")
+        seen.page.locator(".runs-table .ag-header .ag-checkbox-input").first.click()
+        seen.until(f"{CHARTS} === 4 && {OVERLAY}.layout.xaxis.range && {OVERLAY}.layout.xaxis.range[0] === 5")
+        for title, name, columns in (
+            ("Loss", "3_runs-compared_loss", ["run", "step", "reading", "value"]),
+            ("Last loss against α", "3_runs-compared_by_α", ["run", "α", "Last loss"]),
+        ):
+            card = overlay(seen, title)
+            card.locator(".menu summary").click()
+            with seen.page.expect_download() as downloading:
+                card.get_by_role("button", name="CSV").click()
+            head, *rows = list(csv.reader(Path(downloading.value.path()).read_text().splitlines()))
+            assert head == columns and {row[0] for row in rows} == {"rate-0.01", "rate-0.1", "rate-1.0"}
+            assert downloading.value.suggested_filename == f"{name}.csv"
+            assert title != "Loss" or {int(row[1]) for row in rows} == set(range(5, 21))
+            card.locator(".menu summary").click()
+            with seen.page.expect_download() as downloading:
+                card.get_by_role("button", name="PNG").click()
+            assert Path(downloading.value.path()).read_bytes()[:4] == b"\x89PNG"

@@ -22,8 +22,18 @@
     return head ? head.textContent : "";
   }
 
+  function isCompared(card) {
+    return Boolean(card.closest("#comparison"));
+  }
+
+  /* Of which run a card is, or of how many. */
+  function ownerOf(card) {
+    const runs = window.cockpit.compared.chosen().runs.length;
+    return isCompared(card) ? (runs === 1 ? "1 run" : runs + " runs") : runName();
+  }
+
   function fileName(card) {
-    return named([runName(), layerOf(card), card.dataset.name]);
+    return named([ownerOf(card), layerOf(card), card.dataset.name]);
   }
 
   function named(parts) {
@@ -42,18 +52,20 @@
   }
 
   function picture(card) {
-    const words = [titleOf(card), runName()].filter(Boolean).map(escaped).join(" · ");
+    const words = [titleOf(card), ownerOf(card)].filter(Boolean).map(escaped).join(" · ");
     window.cockpit.picture.of(card, words).then((image) => save(image, fileName(card) + ".png"));
   }
 
   /* All values in the range of steps that a chart shows, which the server sends. */
   function numbers(card) {
     const range = view().windowOf(view().chartOf(card));
-    const query = new URLSearchParams({ run: window.cockpit.address.get("run") || "", panel: card.dataset.name });
+    const query = isCompared(card)
+      ? window.cockpit.compared.query(card)
+      : new URLSearchParams({ run: window.cockpit.address.get("run") || "", panel: card.dataset.name });
     if (layerOf(card)) {
       query.set("layer", layerOf(card));
     }
-    if (range && !card.classList.contains("joint")) {
+    if (range && window.cockpit.zoom.hasSteps(card)) {
       query.set("from", String(Math.max(Math.ceil(range[0]), 0)));
       query.set("to", String(Math.max(Math.floor(range[1]), 0)));
     }
@@ -67,7 +79,7 @@
   function linkOf(card) {
     const address = new URL(window.location.href);
     const range = view().windowOf(view().chartOf(card));
-    if (range && !view().state.follow && !card.classList.contains("joint")) {
+    if (range && !view().state.follow && window.cockpit.zoom.hasSteps(card)) {
       address.searchParams.set("steps", range.map((step) => Number(step.toFixed(2))).join("~"));
       address.searchParams.delete("linked");
     }

@@ -28,7 +28,7 @@
 
   /* Where the board is that is shown. */
   function place() {
-    return document.getElementById(isLayers() ? "layer-board" : "board");
+    return document.getElementById(window.cockpit.view.place());
   }
 
   /* Which board that is, or null. */
@@ -65,6 +65,7 @@
         cards: window.cockpit.view.board().length,
         marks: document.getElementById("legend").dataset.marks || null,
         layer: window.cockpit.layers.chosen(),
+        compared: window.cockpit.compared.chosen(),
       },
       window.cockpit.view.request()
     );

@@ -48,13 +48,18 @@
     return { title: { text: words, font: { size: 22, color: ink }, x: 0.02, xanchor: "left", y: 0.97, yref: "container" } };
   }
 
+  /* The names of runs that are laid over each other stay where they are. */
+  function legendOf(card, words) {
+    return card.closest("#comparison") ? {} : { y: words ? 0.9 : 0.98, x: 0.99 };
+  }
+
   function chartOf(card, height, words) {
     const plot = plotOf(card, "chart");
     const { layout } = plot;
     const scale = plot.data.filter((trace) => trace.type === "heatmap").map(scaleOf);
     const large = Object.assign({}, layout, look(plot, card, height), words ? heading(card, words) : {}, {
       margin: { l: 90, r: scale.length ? 20 : 30, t: words ? 90 : 50, b: 60 },
-      legend: Object.assign({}, layout.legend, { font: { size: 16 }, y: words ? 0.9 : 0.98, x: 0.99 }),
+      legend: Object.assign({}, layout.legend, { font: { size: 16 } }, legendOf(card, words)),
       xaxis: Object.assign({}, layout.xaxis, { tickfont: { size: 16 } }),
       yaxis: Object.assign({}, layout.yaxis, { tickfont: { size: 16 } }),
     });

@@ -36,10 +36,13 @@
     { rootMargin: "100px" }
   );
 
-  /* All cards of the board that is shown. */
+  /* All cards of the board that is shown, which stands in a place of that id. */
   function board() {
-    const place = window.cockpit.address.page() === "layers" ? "#layer-board" : "#board";
-    return [...document.querySelectorAll(place + " [data-panel]")];
+    return [...document.querySelectorAll("#" + place() + " [data-panel]")];
+  }
+
+  function place() {
+    return { layers: "layer-board", runs: "comparison" }[window.cockpit.address.page()] || "board";
   }
 
   function look() {
@@ -244,7 +247,7 @@
   }
 
   window.cockpit = Object.assign(window.cockpit || {}, {
-    view: { state, change, request, board, look, isComplete, cards, chartOf, windowOf, scaleOf, lastStep, pause },
+    view: { state, change, request, place, board, look, isComplete, cards, chartOf, windowOf, scaleOf, lastStep, pause },
   });
 
   recall();

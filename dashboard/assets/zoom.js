@@ -15,13 +15,19 @@
     return window.cockpit.view;
   }
 
+  /* Whether the range of steps is one of a chart's axis. Of several runs neither times nor ends are the same. */
   function hasSteps(card) {
-    return !card.classList.contains("joint");
+    const state = view().state;
+    const kinds = card.classList;
+    const alone = kinds.contains("overlay") && (state.axis !== "step" || state.follow);
+    return !alone && !kinds.contains("joint") && !kinds.contains("scatter");
   }
 
   function listen(chart) {
     chart.on("plotly_relayout", function (change) {
-      if ("xaxis.range[0]" in change) {
+      if ("xaxis.range[0]" in change && !hasSteps(chart.closest("[data-panel]"))) {
+        view().change({}); // it is zoomed alone
+      } else if ("xaxis.range[0]" in change) {
         took([change["xaxis.range[0]"], change["xaxis.range[1]"]]); // a drag across the chart
       }
     });
@@ -110,5 +116,5 @@
     sync();
   }
 
-  window.cockpit = Object.assign(window.cockpit || {}, { zoom: { listen, rangeOf, sync, tick, reset, follow } });
+  window.cockpit = Object.assign(window.cockpit || {}, { zoom: { listen, hasSteps, rangeOf, sync, tick, reset, follow } });
 })();
