@@ -27,7 +27,7 @@ def register(app: Dash, runs: Runs, judge: Judge, shelf: Shelf) -> None:
 
 
 def _register_browser(app: Dash) -> None:
-    """What the browser does by itself; the functions are in ``assets/page.js`` and ``assets/address.js``."""
+    """What the browser does by itself; the functions are in ``page.js``, ``address.js`` and ``evidence.js``."""
     browser: Any = app  # its method is not annotated
 
     def function(name: str) -> ClientsideFunction:
@@ -57,6 +57,7 @@ def _register_browser(app: Dash) -> None:
         State("follow", "aria-pressed"),
     )
     browser.clientside_callback(function("note"), Output("page", "data-run"), Input("picker", "value"))
+    browser.clientside_callback(function("judged"), Output("findings", "data-run"), Input("judged", "data"))
 
 
 def _register_layers(app: Dash, runs: Runs) -> None:

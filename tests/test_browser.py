@@ -156,6 +156,42 @@ def test_evidence_leads_to_its_chart_and_back_by_keyboard(browser, tmp_path, sch
         assert marked.count() == 1
 
 
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
+def test_the_address_restores_the_evidence_that_is_shown(browser, tmp_path, scheme, width):
+    write_run(tmp_path / "digits.cockpit", "small", steps=620)
+    write_run(tmp_path / "other.cockpit", "small", steps=30)
+    own = "α on the step's own batch"
+    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 844}, "reduced_motion": "reduce"}
+    here = "?run=digits.cockpit"
+    with page_server(tmp_path) as server, visit(browser, server.url + here + "&page=diagnosis", **options) as seen:
+        seen.page.locator(".finding > summary").first.click()
+        seen.page.locator(".finding .show").first.click()
+        seen.until_chart(own, f"{MARKS}.length === 11")
+        state = f"[{RANGE}, {MARKS}.length]"
+        before, url = seen.chart(own, state), seen.page.url
+        assert "evidence=" in url and "page=" not in url
+        with visit(browser, url, **options) as again:
+            again.until_chart(own, f"{MARKS}.length === 11")
+            again.until(IN_VIEW)
+            assert again.chart(own, state) == before and again.page.url == url
+            assert "alpha_same, steps 500 to 509" in again.page.locator("[data-marked] .marked").inner_text()
+            again.page.locator("[data-marked] .back").click()
+            again.until("!document.querySelector('[data-marked]')")
+            assert "evidence=" not in again.page.url
+        seen.page.go_back()
+        seen.until("document.documentElement.dataset.page === 'diagnosis' && !location.search.includes('evidence=')")
+        seen.page.go_forward()
+        seen.until_chart(own, f"{MARKS}.length === 11")
+        assert seen.page.url == url
+        seen.page.evaluate("window.cockpit.address.open('other.cockpit')")
+        seen.page.locator("#step", has_text="step 29").wait_for()
+        seen.until("!document.querySelector('[data-marked]') && !location.search.includes('evidence=')")
+        with visit(browser, server.url + here + "&evidence=R999+0", **options) as again:
+            words = "The finding whose evidence the address shows is not among those of this run."
+            again.page.locator("#astray", has_text=words).wait_for()
+            again.until("!location.search.includes('evidence=')")
+
+
 def test_marked_evidence_survives_updates_and_a_double_click_ends_it(browser, tmp_path):
     with contextlib.ExitStack() as stack:
         stack.enter_context(trainer(tmp_path / "live.cockpit", 40, 60, "--kind", "large"))

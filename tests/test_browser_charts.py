@@ -212,6 +212,12 @@ def test_a_picture_has_the_gauge_of_its_card_and_what_its_colours_mean(browser, 
         assert heat[0][0] == "heatmap" and heat[-1] == ["scatter", True]
 
 
+def test_a_link_leads_to_its_chart(browser, tmp_path):
+    with finished(browser, tmp_path, "#panel-0") as seen:  # which is in the last row
+        box = "document.querySelector('#panel-0').getBoundingClientRect()"
+        seen.until(f"window.scrollY > 0 && {box}.top > 0 && {box}.bottom < window.innerHeight")
+
+
 def test_keys_act_but_never_while_one_writes(browser, tmp_path):
     with finished(browser, tmp_path) as seen:
         paused = "document.querySelector('[data-toggle=paused]').getAttribute('aria-pressed')"

@@ -6,6 +6,7 @@
    cockpit.address.open(run)               show a run in the overview
    cockpit.address.page()                  the page that is shown
    cockpit.address.listen(heard)           call when the person has gone back or forward
+   cockpit.address.arrive()                go to the part of the page that is named after #, once, as soon as it is there
 
    The rest of the address (a path prefix, the part after #) stays as it is. */
 (function () {
@@ -15,6 +16,7 @@
   const scrolled = {}; // how far down each page was left
   const listeners = [];
   let begun = false; // the address has been read once
+  let goal = window.location.hash.slice(1); // the part of the page that is to be shown at first
   let arrived; // the run that was chosen by the address or because it is new, not by the person
 
   function get(name) {
@@ -87,10 +89,19 @@
   function open(run) {
     const parameters = new URLSearchParams(window.location.search);
     parameters.delete("page");
+    parameters.delete("evidence");
     parameters.set("run", run);
     window.history.pushState(null, "", window.location.pathname + "?" + parameters);
     show(FIRST);
     tell();
+  }
+
+  function arrive() {
+    const part = goal && document.getElementById(goal);
+    if (part) {
+      goal = "";
+      part.scrollIntoView({ block: "center", behavior: "instant" });
+    }
   }
 
   function tell() {
@@ -112,7 +123,7 @@
   });
 
   window.cockpit = Object.assign(window.cockpit || {}, {
-    address: { get, set, visit, open, page, listen: (heard) => listeners.push(heard) },
+    address: { get, set, visit, open, page, arrive, listen: (heard) => listeners.push(heard) },
   });
 
   window.dash_clientside = window.dash_clientside || {};

@@ -121,6 +121,7 @@
       charts().clear(place());
       charts().fill(place(), answer.board);
       window.cockpit.view.look();
+      window.cockpit.address.arrive();
     }
     if (answer.legend) {
       takeLegend(answer);

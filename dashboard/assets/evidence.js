@@ -1,4 +1,5 @@
-/* The way from a finding's evidence to the chart that shows it, and back. */
+/* The way from a finding's evidence to the chart that shows it, and back. The address says which evidence is shown, and
+   shows it again: where the finding has cleared meanwhile, the same evidence of it. */
 (function () {
   "use strict";
 
@@ -7,7 +8,10 @@
   const PATIENCE = 20000; // milliseconds that drawing the chart may take
   const LEAST = 6; // steps shown on both sides of the evidence
 
-  let shown = null; // the evidence on show: its key, its card and chart, its shapes, and the zoom and the page there were before
+  const SOON = 2000; // milliseconds until findings that came are on the page
+
+  let shown = null; // the evidence on show: its key, its run, its card and chart, its shapes, and the zoom and the page there were before
+  let asked = window.cockpit.address.get("evidence"); // what the address shows, until the run is judged
   const heard = new WeakSet(); // charts whose events are listened to
 
   function smooth() {
@@ -86,6 +90,7 @@
     if (!last) {
       return;
     }
+    window.cockpit.address.set("evidence", null);
     delete last.card.dataset.marked;
     if (last.chart && document.contains(last.chart)) {
       const change = { shapes: others(last.chart) };
@@ -147,7 +152,9 @@
   function show(wanted, card, chart, from) {
     clear(shown && shown.zoom);
     const steps = JSON.parse(wanted.steps);
-    shown = { key: wanted.evidence, card: card, chart: null, shapes: [], zoom: null, from: from };
+    const run = window.cockpit.address.get("run");
+    shown = { key: wanted.evidence, run: run, card: card, chart: null, shapes: [], zoom: null, from: from };
+    window.cockpit.address.set("evidence", shown.key);
     card.dataset.marked = "";
     card.querySelector(".which").textContent = wanted.words;
     if (steps.length) {
@@ -173,6 +180,58 @@
       button.scrollIntoView({ block: "center", behavior: smooth() });
     }
   }
+
+  /* The button of some evidence; one of a finding that has cleared has the step since which it stood in its key. */
+  function buttonOf(key) {
+    const buttons = [...document.querySelectorAll("[data-evidence]")];
+    const ends = (words) => [words.split(" ").at(0), words.split(" ").at(-1)].join(" ");
+    return (
+      buttons.find((button) => button.dataset.evidence === key) ||
+      buttons.find((button) => ends(button.dataset.evidence) === ends(key))
+    );
+  }
+
+  /* Show what the address says, as soon as it is among the findings; on other pages it is shown no more. */
+  function recall(key, end) {
+    const button = buttonOf(key);
+    const isHere = window.cockpit.address.page() === "overview";
+    if (button && isHere) {
+      follow(button);
+    } else if (Date.now() < end) {
+      window.setTimeout(() => recall(key, end), 100);
+    } else {
+      const words = "The finding whose evidence the address shows is not among those of this run.";
+      window.dash_clientside.set_props("astray", { children: isHere ? words : "" });
+      window.cockpit.address.set("evidence", null);
+    }
+  }
+
+  window.cockpit.address.listen(function () {
+    const key = window.cockpit.address.get("evidence");
+    if (key && !(shown && shown.key === key)) {
+      recall(key, Date.now() + SOON);
+    } else if (!key) {
+      clear(shown && shown.zoom);
+    }
+  });
+
+  window.dash_clientside = window.dash_clientside || {};
+  window.dash_clientside.cockpit = Object.assign(window.dash_clientside.cockpit || {}, {
+    /* A run was judged: its evidence is shown where the address says so, and that of another run no more. */
+    judged: function (judged) {
+      const run = judged ? judged[0] : null;
+      if (run && run === window.cockpit.address.get("run")) {
+        if (shown && shown.run !== run) {
+          clear(shown.zoom);
+        }
+        if (asked) {
+          recall(asked, Date.now() + SOON);
+          asked = null;
+        }
+      }
+      return run;
+    },
+  });
 
   document.addEventListener("click", function (event) {
     const evidence = event.target.closest("[data-evidence]");
