@@ -26,6 +26,7 @@ BAR = 1.2  # height of the fullest bin, in the same units
 # Where a panel names no healthy range, what the parabola itself says: less than a tenth of the way to the minimum is
 # too small, higher than where the step began too large. What lies between need not be good: it has no name then.
 BOUNDS = (-0.9, 1.0)
+ENOUGH = 2  # values in the newest tenth, from which on their median is judged by a colour
 ZONE_COLOURS = {"too small": BLUE, "good": GOOD, "too large": FAULT}
 
 
@@ -100,10 +101,15 @@ def traces(panel: Panel, shown: Dial, advice: Advice | None = None) -> list[dict
             "x": [place] if known else [],
             "y": [place**2] if known else [],
             "cliponaxis": False,
-            "marker": {"size": 17, "color": ZONE_COLOURS.get(zone(panel, shown.median), colour)},
+            "marker": {"size": 17, "color": _ball(panel, shown)},
             "hovertemplate": f"median of the newest tenth: {number(shown.median)}<extra></extra>",
         },
     ]
+
+
+def _ball(panel: Panel, shown: Dial) -> str:
+    """Return the colour of the zone in which the median lies, where it is one of several values; else grey."""
+    return MUTED if shown.newest_count < ENOUGH else ZONE_COLOURS.get(zone(panel, shown.median), MUTED)
 
 
 def _goal(median: float, advice: Advice | None) -> list[dict[str, Any]]:
@@ -139,19 +145,25 @@ def caption(panel: Panel, readings: Readings, advice: Advice | None = None) -> s
     shown = dial(panel, readings)
     if not shown.count:
         return "" if advice is None else advice.words
-    points = readings.of(panel.readings[0]).points
-    of = f" of {points:,}" if points > 2 * shown.count else ""  # a sample; a few may be left out for not being finite
     words = []
     if advice is not None:
         where = "" if math.isnan(advice.place(shown.median)) else " The ring shows where steps would then end."
         band = " The band shows where, at those rates." if where and advice.span is not None else ""
         words.append(advice.words + where + band)
-    words += [
-        f"{shown.count:,}{of} {'value' if shown.count == 1 else 'values'}, the newest {shown.newest_count:,} in colour"
-    ]
+    words += counted(shown.count, shown.newest_count, readings.of(panel.readings[0]).points)
     if shown.beyond:
         words.append(f"{shown.beyond:,} beyond ±{REACH} drawn at the edge")
     return " · ".join(words)
+
+
+def counted(count: int, newest: int, points: int, of_what: str = "") -> list[str]:
+    """Return how many values a gauge shows, how many of them are the newest, and from when on it judges these."""
+    of = f" of {points:,}" if points > 2 * count else ""  # a sample; a few may be left out for not being finite
+    values = f"{count:,}{of} {'value' if count == 1 else 'values'}{of_what}"
+    if newest >= ENOUGH:
+        return [f"{values}, the newest {newest:,} in colour"]
+    later = f"a ball is coloured by where it lies from {10 * (ENOUGH - 1) + 1} values on"
+    return [values if count == 1 else f"{values}, the newest in colour", later]
 
 
 def _shares(values: Values) -> Values:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from cockpitlite import noise
 from cockpitlite.dashboard.colours import FAULT, GOOD, GROUP_COLOURS, MUTED, faded
-from cockpitlite.dashboard.gauge import frame
+from cockpitlite.dashboard.gauge import ENOUGH, counted, frame
 from cockpitlite.dashboard.readings import Readings
 from cockpitlite.dashboard.text import number, plain
 from cockpitlite.noise import Row
@@ -70,6 +70,8 @@ def traces(panel: Panel, readings: Readings) -> list[dict[str, Any]]:
 
 def _colour(panel: Panel, row: Row, found: list[Row]) -> str:
     limit = noise.bound(panel)
+    if row.newest_count < ENOUGH:
+        return MUTED
     if row.median >= limit:
         return FAULT
     lost = any(other.name == noise.WHOLE and other.median >= limit for other in found)
@@ -87,10 +89,7 @@ def caption(panel: Panel, readings: Readings) -> str:
     most = max(found, key=lambda row: row.count)
     if not most.count:
         return ""
-    points = readings.of(most.name).points
-    of = f" of {points:,}" if points > 2 * most.count else ""  # a sample
-    values = "value" if most.count == 1 else "values"
-    text = [f"{most.count:,}{of} {values} of each test, the newest {most.newest_count:,} in colour"]
+    text = counted(most.count, most.newest_count, readings.of(most.name).points, " of each test")
     if beyond := sum(row.beyond for row in found):
         text.append(f"{beyond:,} beyond {noise.LOW:g} to {noise.HIGH:.2g} drawn at the edge")
     return " · ".join(text)

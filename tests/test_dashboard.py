@@ -398,6 +398,16 @@ def test_the_gauge_labels_its_zones_and_marks_with_words():
     assert list(ball.x) == [0.1] and ball.y[0] == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize("count", [1, 10, 11])
+def test_a_single_newest_value_gets_no_colour_of_a_verdict(count):
+    read = readings(alpha=[0.9] * count)
+    ball, caption = gauge.figure(ALPHA, read).data[-1].marker.color, gauge.caption(ALPHA, read)
+    assert ball == (gauge.FAULT if count == 11 else gauge.MUTED)
+    later = "a ball is coloured by where it lies from 11 values on"
+    said = {1: f"1 value · {later}", 10: f"10 values, the newest in colour · {later}"}
+    assert caption == said.get(count, "11 values, the newest 2 in colour")
+
+
 def test_an_empty_gauge_has_no_ball():
     assert len(gauge.figure(ALPHA, Readings()).data[-1].x) == 0
     assert gauge.caption(ALPHA, Readings()) == ""

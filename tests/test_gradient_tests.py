@@ -78,7 +78,8 @@ def test_half_noise_is_a_batch_as_large_as_the_noise_scale(tmp_path):
 
 
 def test_every_test_has_a_row_with_a_ball_on_the_side_of_the_bound_where_its_newest_median_lies():
-    figure = gauge.figure(PANEL, read(norm_test=[0.5, 1.2], inner_test=[0.2, 0.3], ortho_test=[0.4, 1.1]))
+    values = {"norm_test": (0.5, 1.2), "inner_test": (0.2, 0.3), "ortho_test": (0.4, 1.1)}
+    figure = gauge.figure(PANEL, read(**{name: [old] * 9 + [new] * 2 for name, (old, new) in values.items()}))
     everything, newest, balls, said = figure.data
     assert list(balls.y) == [2, 1, 0] == sorted(set(everything.base), reverse=True)
     bound = next(shape.x0 for shape in figure.layout.shapes if shape.type == "line" and shape.x0 == shape.x1)
@@ -88,8 +89,12 @@ def test_every_test_has_a_row_with_a_ball_on_the_side_of_the_bound_where_its_new
     assert [text.split("  ")[0].strip(" <b>/") for text in said.text] == ["norm test", "inner test", "ortho test"]
     assert "1.20 · 100 % noise" in said.text[0] and len(newest.x) == 3
     assert balls.marker.color[1] == gauge.MUTED  # of a gradient that is noise the part along it says nothing
-    heard = gauge.figure(PANEL, read(norm_test=[0.5], inner_test=[0.2], ortho_test=[0.4])).data[2]
+    heard, single = (
+        gauge.figure(PANEL, read(norm_test=[0.5] * count, inner_test=[0.2] * count, ortho_test=[0.4] * count)).data[2]
+        for count in (11, 10)
+    )
     assert set(heard.marker.color) == {gauge.GOOD}
+    assert set(single.marker.color) == {gauge.MUTED}  # a single newest value is no verdict
 
 
 def test_the_side_where_the_batch_is_large_enough_is_shaded_and_named():
