@@ -4,7 +4,7 @@
    cockpit.compared.query(card)  what the server is asked for to give the numbers of a chart of them
 
    The address names the runs while their names are short together; of more it holds a mark of each, five letters long,
-   of no more than MOST runs: so it stays below 2,500 characters, whatever is selected. */
+   of no more than MOST runs: they take at most 1,600 characters of it, whatever is selected. */
 (function () {
   "use strict";
 
