@@ -65,7 +65,7 @@
         cards: window.cockpit.view.board().length,
         marks: document.getElementById("legend").dataset.marks || null,
         layer: window.cockpit.layers.chosen(),
-        compared: window.cockpit.compared.chosen(),
+        compared: window.cockpit.address.page() === "runs" ? window.cockpit.compared.chosen() : null,
       },
       window.cockpit.view.request()
     );
