@@ -60,6 +60,11 @@ class Member:
             return math.nan
 
     @cached_property
+    def steps(self) -> tuple[int, int] | None:
+        """Its first and its last step, None while it has none."""
+        return self.opened.run.steps
+
+    @cached_property
     def clock(self) -> Ruler | None:
         """The seconds since its start."""
         return rulers.clock(self.opened.run)

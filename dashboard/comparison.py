@@ -101,16 +101,23 @@ def answered(
     members = shelf.members(chosen.keys)
     try:
         found = parts(members, chosen.readings)
+        steps = _steps(members)
     except UNREADABLE:  # one was lost or damaged while it was read: the next tick leaves it out
         return {}
     identity = _identity(members, found)
     if identity != board:
-        return {"identity": identity, "board": _board(identity, members, found)}
+        return {"identity": identity, "board": _board(identity, members, found), "steps": steps}
     charts = {}
     for place, (view, shown) in asked.items():
         if 0 <= place < len(found) and (change := _change(found[place], members, view, shown)):
             charts[place] = change
-    return {"identity": identity, "charts": charts}
+    return {"identity": identity, "charts": charts, "steps": steps}
+
+
+def _steps(members: Sequence[Member]) -> tuple[int, int] | None:
+    """Return the first and the last step of all runs together, None while there is none."""
+    known = [member.steps for member in members if member.steps is not None]
+    return (min(first for first, _ in known), max(last for _, last in known)) if known else None
 
 
 def _change(part: Part, members: Sequence[Member], view: View, shown: Mapping[str, Any] | None) -> Change:

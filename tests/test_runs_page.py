@@ -24,8 +24,8 @@ from cockpitlite.dashboard.app import create_app
 from cockpitlite.dashboard.comparison import Chosen, Shelf
 from cockpitlite.dashboard.listing import Listing
 from cockpitlite.dashboard.runs import Runs
-from cockpitlite.dashboard.unopened import Unopened
 from cockpitlite.dashboard.smoothing import exponential_mean
+from cockpitlite.dashboard.unopened import Unopened
 from cockpitlite.dashboard.updates import View
 from cockpitlite.dashboard.verdict import Judge
 from cockpitlite.diagnosis.kept import last_kept
@@ -292,10 +292,13 @@ def test_a_comparison_is_sent_whole_and_then_only_the_lines_that_have_grown(tmp_
     shelf, keys = shelved(tmp_path)
     board, charts = drawn(shelf, keys, ["loss"], count=1)
     assert [line["name"] for line in charts["0"]["chart"]["data"]] == ["done", "live"]
+    assert board["steps"] == [0, 4]
     again = {0: (View(), charts["0"]["shown"])}
     assert asked_of(shelf, keys, ["loss"], board["identity"], again)["charts"] == {}
     run.write(5)
-    change = asked_of(shelf, keys, ["loss"], board["identity"], again)["charts"]["0"]
+    answer = asked_of(shelf, keys, ["loss"], board["identity"], again)
+    assert answer["steps"] == [0, 9]  # of both runs together
+    change = answer["charts"]["0"]
     places = {tuple(each["location"][:2]) for each in change["chart"]["operations"]}
     assert ("data", 1) in places and ("data", 0) not in places
     longer = next(each for each in change["chart"]["operations"] if each["location"] == ["data", 1, "x"])

@@ -123,7 +123,7 @@
     if (kind === "chart") {
       window.cockpit.labels.put(plot, figure);
     }
-    if (kind === "chart" && !card.classList.contains("joint")) {
+    if (kind === "chart" && window.cockpit.zoom.hasSteps(card)) {
       window.cockpit.steps.put(figure.layout);
     }
   }

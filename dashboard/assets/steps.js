@@ -1,7 +1,7 @@
-/* The steps of the run: every chart that is not zoomed shows all of them, so that one step is in one place down a
-   column; and a newest value that is not of the newest step says of which it is.
+/* The steps of the run, or of all runs that are laid over each other: every chart that is not zoomed shows all of them,
+   so that one step is in one place down a column; and a newest value that is not of the newest step says of which it is.
 
-   cockpit.steps.take(steps)   the first and the newest step of the run, null while it has none
+   cockpit.steps.take(steps)   the first and the newest step, null while there is none
    cockpit.steps.put(layout)   have a chart that is about to be drawn show them
    cockpit.steps.renew(card)   have the chart of a card show them that was not drawn for long
    cockpit.steps.tell(cards)   say how old their newest values are */
