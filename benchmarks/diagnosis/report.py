@@ -34,8 +34,9 @@ invariant of training; a healthy run counts if it is not worse.
 - *False alarms* are healthy runs with a warning or an error; *live* are those that had one at any moment.
 - Thresholds are tuned on {{tuning}}.
 - **Held out** are {{held}}: no threshold was fitted to them. The faults are the same in both halves, though, and which
-  of them have a rule was decided on what an earlier run had missed in either: F2b, F8f, F8g, F20, F20b, F22, F23,
-  F24 and F25 came last. They rest on settings, shapes, the names of functions, what guessing costs and the loss on
+  of them have a rule was decided on what an earlier run had missed in either: F2b, F8f, F8g, F20, F20b, F22, F23
+  and F24 to F27 came last, as did the order of notes. They rest on settings, shapes, the names of functions, what
+  guessing costs, the time before a forward, the memory, and the loss on
   held-out samples, which the trainings log every {VALIDATE} steps as `valid_loss`.
 """
 
