@@ -6,8 +6,8 @@ WOULD_TELL: dict[str, str] = {
         "would."
     ),
     "labels-shuffled": (
-        "Few samples are learnt by heart whatever their labels are, so the loss falls a little below that of guessing, and "
-        "that of held-out samples happens to lie lower. A longer training or more held-out samples would tell."
+        "Few samples are learnt by heart whatever their labels are, so the loss falls a little below that of guessing, "
+        "and that of held-out samples happens to lie lower. A longer training or more held-out samples would tell."
     ),
     "rate-too-large": (
         "The loss of the batches falls fast and far, and what is lost shows on held-out samples; a factor of 2 to 3 is "
