@@ -236,7 +236,7 @@ class TestRunsThatHardlyAreAny:
         meta = {"optimizer": {"family": "sgd"}}
         MadeRun(same=-0.999, after=-0.999, values={"learning_rate": None}, meta=meta).write(path)
         assert "the present one ×10" in diagnose(path)[0].suggestion
-        assert diagnose(path)[0].suggestion.endswith("110 times in the middle.")
+        assert diagnose(path)[0].suggestion.endswith("(median 110).")
 
     @settings(
         max_examples=40,

@@ -514,7 +514,7 @@ class TestCouldBeSmaller:
     def test_a_note_where_a_fifth_of_such_runs_were_too_large(self, judged):
         found = judged(family="adam", same=0.2, after=-0.2)["R2b"]
         assert found.severity == "info"
-        assert "0.059 to 0.39 times theirs, 0.15 times in the middle: here 0.0059 to 0.039." in found.suggestion
+        assert "0.059 to 0.39 times theirs (median 0.15): here 0.0059 to 0.039." in found.suggestion
         assert "R2b" not in judged(family="momentum", same=0.2, after=0.55)
 
     @pytest.mark.parametrize(("family", "same", "factor"), [("adam", 0.2, 0.15), ("momentum", 0.4, 0.39)])

@@ -102,7 +102,7 @@ def best_rate(rate: float, factor: tuple[float, float, float]) -> str:
     here = f": here {number(rate * low)} to {number(rate * high)}" if rate > 0 else ""
     return (
         f"In eight of ten calibration runs that read like this, the best learning rate was {number(low)} to "
-        f"{number(high)} times theirs, {number(median)} times in the middle{here}."
+        f"{number(high)} times theirs (median {number(median)}){here}."
     )
 
 
