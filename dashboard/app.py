@@ -11,7 +11,7 @@ import plotly
 from dash import Dash
 from dash.fingerprint import build_fingerprint
 
-from cockpitlite.dashboard import access, callbacks, download, layers, layout, mount, packing, ticks
+from cockpitlite.dashboard import access, ahead, callbacks, download, layers, layout, mount, packing, ticks
 from cockpitlite.dashboard.comparison import Shelf
 from cockpitlite.dashboard.runs import Runs, check
 from cockpitlite.dashboard.verdict import Judge
@@ -26,7 +26,7 @@ INDEX = """<!DOCTYPE html>
         <title>{%title%}</title>
         <link rel="icon" href="ICON" type="image/svg+xml">
         {%css%}
-        <script async src="PLOTLY"></script>
+        <link id="plotly" rel="preload" as="script" href="PLOTLY">
     </head>
     <body>
         {%app_entry%}
@@ -77,6 +77,7 @@ def create_app(
     callbacks.register(app, runs, judge, shelf)
     download.offer(app.server, runs, shelf, app.config.routes_pathname_prefix)
     ticks.offer(app.server, runs, judge, shelf, app.config.routes_pathname_prefix)
+    ahead.begin(app.server, runs, judge)
     packing.pack(app.server)
     packing.keep(app.server, app.config.routes_pathname_prefix + app.config.assets_url_path.strip("/") + "/")
     if secret:
@@ -90,7 +91,8 @@ def create_app(
 def _plotly(app: Dash) -> str:
     """Return the address of what draws charts, which is loaded while the page is built; it is another when it changes.
 
-    The page's own components would load it only after the first of them that is a chart, and anew at each visit.
+    Of all that the page has it takes longest to start: ``assets/charts.js`` does so while the server prepares what is
+    to be drawn.
     """
     script = "package_data/plotly.min.js"
     changed = int((Path(plotly.__file__).parent / script).stat().st_mtime)

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -288,7 +289,7 @@ def test_files_of_the_page_are_kept_by_browsers_until_they_change(tmp_path):
     run.finish()
     client = create_app(tmp_path).server.test_client()
     page = client.get("/").get_data(as_text=True)
-    scripts = [part.split('"')[0] for part in page.split('src="')[1:]]
+    scripts = re.findall(r'(?:src|rel="preload" as="script" href)="([^"]+)"', page)
     assert any("/assets/charts.js?m=" in script for script in scripts) and any("plotly.v" in each for each in scripts)
     for script in scripts:
         with client.get(script) as answer:

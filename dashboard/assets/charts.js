@@ -178,6 +178,17 @@
     }
   }
 
+  /* Start what draws charts, which was loaded with the page: that keeps the page busy for most of a second. */
+  function start() {
+    const loaded = document.getElementById("plotly");
+    if (loaded.rel === "preload") {
+      const script = document.createElement("script");
+      script.src = loaded.href;
+      loaded.rel = "";
+      document.head.append(script);
+    }
+  }
+
   function take(card, news) {
     if (news.shown) {
       shown.set(card, news.shown);
@@ -195,6 +206,7 @@
 
   window.cockpit = Object.assign(window.cockpit || {}, {
     charts: {
+      start,
       take,
       fill,
       element,

@@ -86,13 +86,16 @@
   /* What the server says, or null where there is no answer, which server.js tells. */
   async function answerTo(asked) {
     try {
-      const answer = await window.fetch("tick", {
+      const answer = window.fetch("tick", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify(asked),
         signal: AbortSignal.timeout(LOST),
       });
-      return await answer.json();
+      if (Object.keys(asked.charts).length) {
+        charts().start(); // while the server prepares them
+      }
+      return await (await answer).json();
     } catch (error) {
       return null;
     }
