@@ -14,7 +14,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import sheet
-from rates import calibrating, judging, labels, run
+from rates import calibrating, judging, labels, report, run
 from rates.limits import OFF, SHIPPED, Limits, Table, fit, verdicts
 from rates.looking import Look, Said
 from rates.methods import CONDITIONS, METHODS
@@ -300,6 +300,14 @@ class TestCalibration:
         assert [run.truth for run in runs] == ["small"] * 5 + ["good"] * 2 + ["large"] * 5
         assert runs[5].factor == 1.0
         assert calibrating.courses(runs)["none"] == tuple(map(sum, zip((5, 2, 5), (297, 160, 35), strict=True)))
+
+
+class TestReport:
+    def test_other_conditions_alone_have_their_tables(self):
+        warm = [dataclasses.replace(o, trial=dataclasses.replace(o.trial, condition="schedule")) for o in group("cnn")]
+        titles = [found.title for found in report.sheets(warm)]
+        assert any(title.startswith("Other conditions") for title in titles)
+        assert not any("plain" in title for title in titles)
 
 
 class TestSeeds:

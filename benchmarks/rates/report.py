@@ -89,7 +89,8 @@ def sheets(outcomes: Sequence[Outcome]) -> Iterator[Sheet]:
         yield from _seeds([outcome for outcome in outcomes if outcome.trial.condition == "plain"])
     yield from _conditions(runs)
     yield _moments(outcomes)
-    yield _misses(plain)
+    if plain:
+        yield _misses(plain)
 
 
 def _runs(runs: Sequence[Judged], outcomes: Sequence[Outcome]) -> Sheet:
