@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from abc import ABC, abstractmethod
 from typing import ClassVar, Self, TypeVar
 
@@ -65,21 +66,25 @@ class Supply:
     def __init__(self, step: Step, wants: frozenset[Want]) -> None:
         self.step = step
         self.wants = wants
-        self._known: dict[type[Statistic], Statistic | Unavailable] = {}
+        self._known: dict[type[Statistic], Statistic | functools.partial[Unavailable]] = {}
 
     def __call__(self, kind: type[S]) -> S:
-        """Return the statistic; raise Unavailable, the same way every time, where it cannot be had."""
+        """Return the statistic; raise Unavailable, the same way every time, where it cannot be had.
+
+        An error that was raised holds the frames that it passed, and these the step: none is kept.
+        """
         if kind not in self._known:
             try:
                 if kind.rests_on in self.step.reasons:
                     raise Unavailable(self.step.reasons[kind.rests_on])
                 self._known[kind] = kind.of(self)
             except Unavailable as reason:
-                self._known[kind] = reason
+                self._known[kind] = functools.partial(Unavailable, str(reason), reason.undefined)
             except Exception as error:  # what needs nothing of it goes on
-                self._known[kind] = Unavailable(f"it could not be computed: {type(error).__name__}: {error}")
+                told = f"it could not be computed: {type(error).__name__}: {error}"
+                self._known[kind] = functools.partial(Unavailable, told)
         found = self._known[kind]
-        if isinstance(found, Unavailable):
-            raise found
+        if isinstance(found, functools.partial):
+            raise found()
         assert isinstance(found, kind)
         return found
