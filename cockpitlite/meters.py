@@ -64,6 +64,9 @@ class Clock(Protocol):
 
     overlaps: bool
 
+    def leave(self) -> None:
+        """Note that the loop goes on after a step."""
+
     def arrive(self) -> None:
         """Note that the first forward after a step begins."""
 
@@ -83,9 +86,13 @@ class HostClock:
     overlaps = False
 
     def __init__(self) -> None:
-        self._last = time.perf_counter()
-        self._arrival = math.nan  # the time from here to the first forward belongs to no step
+        self._last = self._left = time.perf_counter()
+        self._arrival = math.nan
         self._known: list[Taken] = []
+
+    def leave(self) -> None:
+        """Note that the loop goes on after a step: what our code took until now is no waiting."""
+        self._left = time.perf_counter()
 
     def arrive(self) -> None:
         """Note that the first forward after a step begins."""
@@ -94,7 +101,7 @@ class HostClock:
     def mark(self, lap: Lap) -> None:
         """Note that a step has ended."""
         now = time.perf_counter()
-        self._known.append(Taken(lap, now - self._last, self._arrival - self._last))
+        self._known.append(Taken(lap, now - self._last, self._arrival - self._left))
         self._last, self._arrival = now, math.nan
 
     def durations(self) -> list[Taken]:
@@ -122,6 +129,9 @@ class DeviceClock:
         self._waiting: deque[tuple[Lap, Any, Any, Any]] = deque(maxlen=WAITING_STEPS)
         self._last = record(None)
         self._arrival: Any = None
+
+    def leave(self) -> None:
+        """Do nothing: what our code takes on the host keeps the device waiting only where that has nothing to do."""
 
     def arrive(self) -> None:
         """Note on the device that the first forward after a step begins: until then it has nothing to do."""
@@ -189,6 +199,10 @@ class Meters:
         self._unseen: defaultdict[Hashable, deque[float]] = defaultdict(lambda: deque(maxlen=ALIKE_STEPS))
         self._written = 0.0
         self._energy = EnergyMeter(device)
+
+    def leave(self) -> None:
+        """Note that the loop goes on after a step."""
+        self._clock.leave()
 
     def arrive(self) -> None:
         """Note that the first forward after a step begins."""

@@ -212,6 +212,21 @@ def test_a_loop_that_waits_for_its_data(watch, run_path, monkeypatch, accumulate
     assert run.series("data_wait")[1][-1] == pytest.approx(3 / (4 * accumulated), rel=0.1)
 
 
+def test_what_watching_does_after_a_step_is_no_waiting(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(meters.time, "perf_counter", lambda: now[0])
+    found = Meters(torch.device("cpu"))
+    for step in range(10):
+        now[0] += 3.0
+        found.arrive()
+        now[0] += 1.0
+        found.mark(step, "panel", 20.0 * bool(step))
+        now[0] += 20.0
+        found.leave()
+        found.news()
+    assert found.data_wait == pytest.approx(0.75)
+
+
 def test_without_the_model_nothing_is_known_of_waiting(watch, run_path):
     model = nn.Linear(4, 3)
     optimizer = watch(torch.optim.SGD(model.parameters(), lr=0.1))
