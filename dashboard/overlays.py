@@ -24,7 +24,7 @@ from cockpitlite.panel import Panel
 ROLES = ("behind", "raw", "main")  # what of the chart of a single run is drawn, from back to front
 ROWS = 10_000  # read at once
 WORDS = {"time": "the time", "epoch": "the epoch"}
-HOVERS = {"step": "step %{x}", "time": "%{x:,.0f} s", "epoch": "epoch %{x:.4g}"}
+HOVERS = {"step": "%{x}", "time": "%{x:,.4~r} s", "epoch": "epoch %{x:.4g}"}
 
 
 def panels(members: Sequence[Member]) -> dict[str, Panel]:

@@ -584,6 +584,23 @@ def test_a_comparison_grows_with_its_live_runs_and_stays_as_the_person_left_it(b
         assert seen.page.evaluate(KEPT) == before
 
 
+@pytest.mark.browser
+def test_a_comparison_over_the_time_shows_no_range_of_steps(browser, tmp_path):
+    for name in ("one", "two"):
+        write_run(tmp_path / f"{name}.cockpit", steps=300)
+    longest = f"Math.max(...{OVERLAY}.data.flatMap((line) => [...line.x]))"
+    end = f"{OVERLAY}._fullLayout.xaxis.range[1]"
+    with page_server(tmp_path) as server, visit(browser, server.url + "?page=runs") as seen:
+        seen.until(f"{ROWS} === 2")
+        for place in range(2):
+            seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place).click()
+        seen.until(f"{OVERLAY} && {OVERLAY}.data.length === 2 && {end} === 299")
+        for axis in ("Time", "Steps", "Time"):
+            seen.page.get_by_role("button", name=axis, exact=True).click()
+            seen.until(f"{longest} {'<' if axis == 'Time' else '>'} 200 && {end} < 1.2 * {longest}")
+        assert seen.page.evaluate(f"{OVERLAY}._fullLayout.margin.t") < 40  # its legend is below
+
+
 CHARTS = "document.querySelectorAll('#comparison .chart-plot .scatterlayer').length"
 TITLES = "[...document.querySelectorAll('#comparison h3')].map((head) => head.textContent)"
 LINES = f"{OVERLAY}.data.map((line) => [line.name, line.line.color, line.line.width])"

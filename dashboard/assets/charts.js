@@ -125,13 +125,15 @@
     }
     if (kind === "chart" && window.cockpit.zoom.hasSteps(card)) {
       window.cockpit.steps.put(figure.layout);
+    } else if (kind === "chart") {
+      delete figure.layout.xaxis.autorangeoptions; // of the steps that it had before
     }
   }
 
   /* Above a chart for its legend, which has more rows where the chart is narrow. */
   function makeRoom(plot) {
     const { margin, legend, showlegend } = plot._fullLayout;
-    const height = showlegend && legend && legend._height;
+    const height = showlegend && legend && legend.y >= 1 && legend._height; // else it is below
     if (height && Math.max(Math.ceil(height), LEGEND) !== margin.t) {
       window.Plotly.relayout(plot, { "margin.t": Math.max(Math.ceil(height), LEGEND) });
     }
