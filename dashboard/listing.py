@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cockpitlite.dashboard.runs import UNREADABLE, Entry, Runs, identity_of
-from cockpitlite.dashboard.unopened import Unopened
+from cockpitlite.dashboard.unopened import Name, Unopened
 from cockpitlite.dashboard.verdict import ICONS, WORDS, Judge
 from cockpitlite.diagnosis.finding import Finding
 from cockpitlite.diagnosis.kept import Kept, last_kept
@@ -36,6 +36,11 @@ class Facts:
     settings: Mapping[str, str]
     newest: Mapping[str, tuple[int, float]]
     identity: str
+
+    @property
+    def last_step(self) -> int:
+        """The last step of any reading, −1 where there is none."""
+        return max((step for step, _ in self.newest.values()), default=-1)
 
 
 @dataclass(frozen=True)
@@ -105,8 +110,8 @@ class Listing:
         if self._unopened is not None:
             self._unopened.want(self._unjudged(paths))
 
-    def _unjudged(self, paths: Mapping[str, Path]) -> list[tuple[str, Path]]:
-        """Return the runs of which no findings are known, those that were started last first."""
+    def _unjudged(self, paths: Mapping[str, Path]) -> list[tuple[Name, Path]]:
+        """Return the runs of which no findings of now are known, those that were started last first."""
         known = [(key, facts) for key, (_, facts) in self._facts.items() if facts is not None]
         found = [(key, facts) for key, facts in known if _findings(self._judge, None, facts) is None]
         found.sort(key=lambda run: -_time(run[1].meta.get("started")))
@@ -151,7 +156,7 @@ def _row(key: str, facts: Facts | None, judge: Judge, unopened: Unopened | None)
         return row
     meta, settings = facts.meta, facts.settings
     started = meta.get("started")
-    steps = max((step for step, _ in facts.newest.values()), default=-1) + 1
+    steps = facts.last_step + 1
     row |= {
         "state": STATES[_state(meta)],
         **_found(_findings(judge, unopened, facts), steps),
@@ -174,15 +179,16 @@ def _state(meta: Mapping[str, Any]) -> str:
 
 def _findings(judge: Judge, unopened: Unopened | None, facts: Facts) -> Sequence[Finding | Kept] | None:
     """Return what was last found of a run, None where it was not judged."""
-    known: Sequence[Finding | Kept] | None = judge.known(facts.identity)
+    last = facts.last_step
+    known: Sequence[Finding | Kept] | None = judge.known(facts.identity, last // 2 if is_live(facts.meta) else last)
     if known is None:
         known = last_kept(facts.meta)
     return unopened.known(_name(facts)) if known is None and unopened is not None else known
 
 
-def _name(facts: Facts) -> str:
-    """Return what a run is judged under while nobody opens it: once while it is live, and once more when it ended."""
-    return f"{facts.identity} {_state(facts.meta)}"
+def _name(facts: Facts) -> Name:
+    """Return what a run is judged under while nobody opens it: each time it is twice as long, and when it has ended."""
+    return facts.identity, str(facts.last_step.bit_length()) if is_live(facts.meta) else "ended"
 
 
 def _found(found: Sequence[Finding | Kept] | None, steps: int) -> Row:

@@ -23,20 +23,27 @@ REST = 3  # times as long as it took to judge a run, until the next is judged
 IDLE_PRIORITY: int = getattr(subprocess, "IDLE_PRIORITY_CLASS", 0)  # where there is such a thing
 
 
+Name = tuple[str, str]  # of a run, and of how far it had come
+
+
 class Unopened:
     """What is known of runs that nobody has opened; used by several requests at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wanted: dict[str, Path] = {}
-        self._found: dict[str, list[Kept] | None] = {}
+        self._wanted: dict[Name, Path] = {}
+        self._found: dict[Name, list[Kept] | None] = {}
+        self._latest: dict[str, list[Kept] | None] = {}
         self._works = False
 
-    def known(self, name: str) -> list[Kept] | None:
-        """Return what a run was found to have, None where that is not known."""
-        return self._found.get(name)
+    def known(self, name: Name) -> list[Kept] | None:
+        """Return what a run was found to have, None where that is not known.
 
-    def want(self, runs: Iterable[tuple[str, Path]]) -> None:
+        While it has come further since, what was wrong before still counts; that nothing was does not.
+        """
+        return self._found[name] if name in self._found else self._latest.get(name[0]) or None
+
+    def want(self, runs: Iterable[tuple[Name, Path]]) -> None:
         """Have these runs judged next, in this order, each under its name; those that were are left out."""
         with self._lock:
             self._wanted = {name: path for name, path in runs if name not in self._found}
@@ -57,12 +64,12 @@ class Unopened:
             ) as process:
                 while (run := self._next()) is not None:
                     start = time.monotonic()
-                    self._found[run[0]] = _asked(process, run[1])
+                    self._found[run[0]] = self._latest[run[0][0]] = _asked(process, run[1])
                     time.sleep(REST * (time.monotonic() - start))
         except OSError:  # no process can be started, or it was ended
             self._works = False
 
-    def _next(self) -> tuple[str, Path] | None:
+    def _next(self) -> tuple[Name, Path] | None:
         with self._lock:
             name = next((name for name in self._wanted if name not in self._found), None)
             self._works = name is not None

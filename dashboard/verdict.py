@@ -103,10 +103,10 @@ class Judge:
                 self._known[opened.identity] = known
         return known.standing
 
-    def known(self, identity: str) -> list[Finding] | None:
-        """Return what a run was last found to have, None where it has not been judged; never judges."""
+    def known(self, identity: str, since: int = 0) -> list[Finding] | None:
+        """Return what a run was last found to have, None where it was not judged ``since`` a step; never judges."""
         known = self._known.get(identity)
-        return None if known is None else known.standing
+        return None if known is None or (known.stand[0] or 0) < since else known.standing
 
     def cleared(self, opened: OpenRun) -> list[Finding]:
         """Return what has cleared, as far as it is known yet: of a long run each call looks back a little further.

@@ -197,15 +197,30 @@ def test_a_run_that_cannot_be_judged_keeps_no_other_waiting(tmp_path, unopened):
     names = []
     for name in ("one", "two"):
         path = write_run(tmp_path / f"{name}.cockpit", "nonfinite", 300)
-        names.append((name, path))
+        names.append(((name, "ended"), path))
     names[0][1].write_bytes(b"damaged")
     unopened.want(names)
     end = time.monotonic() + 90
-    while unopened.known("two") is None:
+    while unopened.known(("two", "ended")) is None:
         assert time.monotonic() < end
         time.sleep(0.05)
-    assert unopened.known("one") is None
-    assert unopened.known("two")[0].severity == "error"
+    assert unopened.known(("one", "ended")) is None
+    assert unopened.known(("two", "ended"))[0].severity == "error"
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_live_run_is_judged_again_as_it_grows(tmp_path, unopened, opened):
+    run, judge, runs = SyntheticRun(tmp_path / "live.cockpit", "nonfinite"), Judge(), Runs(tmp_path)
+    run.write(5)
+    if opened:
+        judge.findings(runs.open("live.cockpit"))  # and then nobody looked any more
+    found = Listing(runs, judge, unopened)
+    assert until_judged(found)["live"]["finding"] == "… No verdict yet"
+    run.write(300)
+    words = [row["finding"] for row in found.news(None).added]
+    assert words == [listing.NOT_JUDGED]
+    assert until_judged(found)["live"]["finding"].startswith("✕ Error: ")
+    run.finish()
 
 
 def test_what_the_page_has_found_counts_before_what_the_training_left(tmp_path):
