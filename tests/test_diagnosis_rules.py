@@ -533,7 +533,7 @@ class TestTooSmall:
         [
             ("sgd", "Learning rate too small", 10.0, "warning"),
             ("momentum", "Learning rate too small", 10.0, "warning"),
-            ("adam", "Learning rate probably too small", 5.0, "warning"),
+            ("adam", "Learning rate too small", 5.0, "warning"),
             ("other", "Learning rate probably too small", 5.0, "warning"),
         ],
     )

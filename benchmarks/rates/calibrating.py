@@ -31,6 +31,7 @@ from rates.trial import Outcome
 
 KEPT = Path(__file__).with_name("calibration.csv")
 BELOW = (-0.99, -0.95, -0.87, -0.70, -0.50, -0.30, 0.0, 0.30, math.inf)  # of the rows, as in the study
+FEWEST = 10  # runs that eight of ten can be told of; a row with fewer borrows those of the rows beside it
 FAR = -0.30  # step length on a step's own batch from which the one on the next batch is asked as well
 AFTER = {"momentum": (0.50, 0.70), "adam": (0.30,)}  # where it parts good from too large
 COURSES = ("none", "pending", "recovered", "overcome", "lasting")
@@ -103,15 +104,20 @@ def keep(outcomes: Iterable[Outcome], path: Path = KEPT) -> None:
 
 def rows(runs: Sequence[Run], family: str) -> list[tuple[float, Counts, tuple[float, float, float]]]:
     """Return the rows of an optimizer: its upper end, the counts, and the factors to the best rate."""
+    calm = [run for run in runs if run.family == family and run.calm]
+    within = [[run for run in calm if low <= run.same < high] for low, high in itertools.pairwise((-math.inf, *BELOW))]
     found = []
-    low = -math.inf
-    for high, study in zip(BELOW, STUDY[family], strict=True):
-        within = [run for run in runs if run.family == family and run.calm and low <= run.same < high]
-        median, least, most = np.quantile([run.factor for run in within], (0.5, 0.1, 0.9))
+    for place, (high, study) in enumerate(zip(BELOW, STUDY[family], strict=True)):
+        reach = next(reach for reach in range(len(within)) if len(_about(within, place, reach)) >= FEWEST)
+        median, least, most = np.quantile([run.factor for run in _about(within, place, reach)], (0.5, 0.1, 0.9))
         factors = tuple(float(f"{factor:.2g}") for factor in (median, least, most))
-        found.append((high, _added(study, _counts(within)), factors))
-        low = high
+        found.append((high, _added(study, _counts(within[place])), factors))
     return found
+
+
+def _about(within: Sequence[Sequence[Run]], place: int, reach: int) -> list[Run]:
+    """Return the runs of a row and of as many rows on either side of it."""
+    return [run for row in within[max(place - reach, 0) : place + reach + 1] for run in row]
 
 
 def courses(runs: Sequence[Run]) -> dict[str, Counts]:

@@ -180,7 +180,8 @@ def _ordered(found: list[tuple[Rule, Finding]]) -> list[Finding]:
     def place(entry: tuple[Rule, Finding]) -> tuple[int, bool, int, int]:
         rule, finding = entry
         follows = (rule.code in _LED_TO and blown < finding.since) or (rule.code == "F9a" and vanished)
-        kind = 0 if finding.severity != "info" else 2 if rule.code in _USUALLY_MEANT else rule.code.startswith("R")
+        meant = rule.code in _USUALLY_MEANT and finding.lr_factor is None
+        kind = 0 if finding.severity != "info" else 2 if meant else rule.code.startswith("R")
         return _SEVERITIES.index(finding.severity), follows, kind, RULES.index(rule)
 
     return [finding for _, finding in sorted(found, key=place)]

@@ -17,6 +17,7 @@ from cockpitlite.diagnosis.rule import FAULT, rule
 from cockpitlite.diagnosis.words import number
 
 _LOOK = 20  # losses whose median is "the loss now"
+_PARTS = 10  # of the run, whose medians are compared
 _BATCHES = 10  # whose labels are looked at
 
 
@@ -73,9 +74,10 @@ def _nothing(readings: Readings, guess: float) -> float:
 
 
 def _best(readings: Readings) -> float:
-    """Return the lowest median of some losses in a row."""
+    """Return the lowest median of some losses in a row, a tenth of all: of more of them the lowest is so by chance."""
     _, losses = readings.series("loss")
-    return min(float(np.median(losses[at : at + _LOOK])) for at in range(0, len(losses) - _LOOK + 1, _LOOK))
+    size = max(_LOOK, len(losses) // _PARTS)
+    return min(float(np.median(losses[at : at + size])) for at in range(0, len(losses) - size + 1, size))
 
 
 _ENTROPY = "the entropy of the labels"

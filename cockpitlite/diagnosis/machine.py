@@ -13,7 +13,7 @@ from cockpitlite.diagnosis.rule import rule
 from cockpitlite.diagnosis.words import number, percent
 
 _WAITS = 3  # readings in a row that must agree (chosen)
-_MEMORY = 400  # readings that are looked at
+_LONG = 400  # readings that are looked back on
 _FEWEST = 8  # of the last two thirds, for a line to mean something (chosen)
 _WARM = 3  # the first third, in which caches fill, is left out
 
@@ -44,8 +44,15 @@ def waits_for_data(readings: Readings) -> Finding | None:
             "and keep them; move what else the loop does between steps out of it. If another network is trained in "
             "between, nothing needs to change."
         ),
-        since=int(steps[0]),
+        since=_waiting_since(readings),
     )
+
+
+def _waiting_since(readings: Readings) -> int:
+    """Return the step of the first of the readings in a row that are as high."""
+    steps, shares = readings.recent("data_wait", _LONG)
+    busy = np.flatnonzero(~(shares > t.WAITING))
+    return int(steps[busy[-1] + 1 if len(busy) else 0])
 
 
 def _step_seconds(readings: Readings) -> float:
@@ -64,7 +71,7 @@ def memory_grows(readings: Readings) -> Finding | None:
     2 % at least. A note: a data set that is loaded into memory bit by bit looks like this until all of it is there. On
     a GPU the most that tensors have taken is looked at, which never falls.
     """
-    steps, used = readings.recent("memory", _MEMORY)
+    steps, used = readings.recent("memory", _LONG)
     steps, used = steps[len(steps) // _WARM :], used[len(used) // _WARM :]
     if len(used) < _FEWEST:
         raise Unjudged(f"{_FEWEST} readings of the memory after the first third are needed, there are {len(used)}")

@@ -32,7 +32,7 @@ class _Plateau:
     likely: float
 
 
-@rule("R5", needs=("loss", "noise_trace", "grad_signal", "batch_size"), silenced_by=_ABOVE)
+@rule("R5", needs=("loss", "noise_trace", "grad_signal", "batch_size"), silenced_by=(*_ABOVE, "R3b"))
 def noise_floor(readings: Readings) -> Finding | None:
     """The loss has stopped falling, and the gradient is mostly noise: a note.
 

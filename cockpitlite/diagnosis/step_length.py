@@ -94,7 +94,7 @@ def too_large(readings: Readings) -> Finding | None:
         code="R2",
         severity=_severity(confidence),
         confidence=confidence,
-        title=_title("too large", confidence, kind),
+        title=_title("too large", confidence),
         explanation=(
             f"{_REVERSED[kind]}: {window.words}. For {FAMILY_WORDS[kind]} that means too long steps so early. "
             f"{_doubts(readings)}"
@@ -174,7 +174,7 @@ def too_small(readings: Readings) -> Finding | None:
         code="R3",
         severity=_severity(confidence),
         confidence=confidence,
-        title=_title("too small", confidence, seen.kind),
+        title=_title("too small", confidence),
         explanation=_compared(readings, seen, f"{_slope_left(seen)} Measured"),
         evidence=seen.window.evidence,
         suggestion=(
@@ -325,8 +325,8 @@ def _severity(confidence: float) -> Severity:
     return "warning" if confidence >= t.SUSPECT else "info"
 
 
-def _title(verdict: str, confidence: float, kind: Family) -> str:
-    if confidence >= t.CONFIDENT and kind in ("sgd", "momentum"):
+def _title(verdict: str, confidence: float) -> str:
+    if confidence >= t.CONFIDENT:
         return f"Learning rate {verdict}"
     return f"Learning rate {'probably' if confidence >= t.SUSPECT else 'possibly'} {verdict}"
 
@@ -344,6 +344,11 @@ def _slope_left(seen: _Seen) -> str:
         return "At the end of a step the loss falls even more steeply along it than at its start."
     if left >= 1:
         return "At the end of a step the loss falls as steeply along it as at its start."
+    if left > 0.99:
+        return (
+            "At the end of a step the loss falls nearly as steeply along it as at its start: a step goes "
+            f"{number(100 * (1 - left))} % of the way to the lowest point in its direction."
+        )
     return (
         f"At the end of a step the loss still falls {percent(left)} as steeply along it as at its start: a step goes "
         f"{number(100 * (1 - left))} % of the way to the lowest point in its direction."

@@ -98,7 +98,7 @@ def _dead(readings: Readings, reading: str, steps: Steps, layers: list[str], val
     sure = worst > most and reading == "dead_units"
     since = _since(readings, reading, names[0], half)
     severe = sure or readings.derived(suffers)
-    killed = severe and _died_early(readings, reading, since)
+    killed = (severe or reading == "dead_units") and _died_early(readings, reading, since)
     return Finding(
         code="F3",
         severity="warning" if severe else "info",
