@@ -41,6 +41,7 @@ from .methods import CONDITIONS, METHODS
 from .problems import PROBLEMS
 from .trial import DECADES, RATES, Outcome
 
+MISSES = 60  # wrong verdicts that are listed
 TITLE = "# The learning rate: what was said, and what was true\n"
 
 MEASURES: dict[str, tuple[Callable[[Sequence[Judged]], Share], str, str]] = {
@@ -307,7 +308,7 @@ def _reasons(both: Verdicts) -> Sheet:
 
 
 def _misses(plain: Sequence[Judged]) -> Sheet:
-    """List the runs that were called something else than they are, those farthest off first."""
+    """List the runs that were called something else than they are, those farthest off first, as many as one reads."""
     table = Table.of([run.look for run in plain])
     rows = []
     for index in sorted(range(len(plain)), key=lambda index: -plain[index].distance):
@@ -328,7 +329,10 @@ def _misses(plain: Sequence[Judged]) -> Sheet:
                 ]
             )
     columns = ["problem", "optimizer", "rate", "true", "said", "times off", "best / rate", "alpha_same", "alpha_next"]
-    return Sheet("Wrong verdicts, shipped limits", [*columns, "± ", "loss left"], rows, ["`·` marks a note."])
+    notes = ["`·` marks a note."]
+    if len(rows) > MISSES:
+        notes.append(f"{len(rows) - MISSES} more, which lie nearer to the edge of the good rates or on its good side.")
+    return Sheet("Wrong verdicts, shipped limits", [*columns, "± ", "loss left"], rows[:MISSES], notes)
 
 
 def _by(of: Callable[[Judged], str]) -> Callable[[Sequence[Judged]], Iterator[tuple[str, list[Judged]]]]:
