@@ -68,7 +68,7 @@ def lead(model, optimizer, next_loss, steps, ask=advice, say=print):
             model.load_state_dict(initial)
             optimizer.state.clear()
         better = rate * told.lr_factor
-        if not too_small < better < too_large:  # then it is between what was too small and what was too large
+        if not too_small < better <= too_large / 2:  # then it is between what was too small and what was too large
             better = math.sqrt(too_small * too_large)
         for group in optimizer.param_groups:
             group["lr"] *= better / rate

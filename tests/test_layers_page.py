@@ -105,6 +105,13 @@ def test_keys_that_come_faster_than_pictures_all_count(browser, full):
         assert "layer=conv2.weight" in seen.page.url and "at=52" in seen.page.url
 
 
+def test_no_cell_reaches_beyond_the_run(browser, full):
+    with page_server(full) as server, visit(browser, layers_page(server.url)) as seen:
+        seen.until(DRAWN)
+        sparse = "{ starts: [0, 5, 10, 500, 541], stretch: 1, last: 599 }"
+        assert seen.page.evaluate(f"window.cockpit.map.ends({sparse})")[-1] <= 600
+
+
 def test_search_filters_rows_while_typing(browser, full):
     with page_server(full) as server, visit(browser, layers_page(server.url)) as seen:
         seen.until(DRAWN)

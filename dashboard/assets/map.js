@@ -98,12 +98,14 @@
     return high > low ? found.concat(high) : found;
   }
 
+  /* A column reaches to the next one, or as far as columns usually do, and none beyond the run. */
   function ends(map) {
+    const whole = (map.last ?? Infinity) + 1;
     const gaps = map.starts.slice(1).map((start, index) => start - map.starts[index]);
     const usual = Math.max(gaps.slice().sort((one, other) => one - other)[gaps.length >> 1] || 1, map.stretch);
     return map.starts.map(function (start, index) {
       const next = index < gaps.length ? map.starts[index + 1] : start + Math.max(Math.min(usual, gaps.at(-1) || 1), map.stretch);
-      return Math.min(next, start + PAUSE * usual);
+      return Math.min(next, start + PAUSE * usual, Math.max(whole, start + 1));
     });
   }
 
