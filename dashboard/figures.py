@@ -39,6 +39,7 @@ LINE_WIDTH = 10  # pixels between upright lines of one kind, at least half of th
 FEW_LINES = 12  # of one kind in a chart; more are short, so that the curve behind them is seen
 UPRIGHT = (0.0, 0.5, 1.0, math.nan)  # heights of the points of an upright line, which can be pointed at
 SHORT = 0.12  # height of a short one
+LEGEND = 29  # pixels above a chart, which a legend of one row takes (assets/charts.js)
 LEFT = 52  # pixels for the labels of values, the same in all charts, so that steps lie below each other
 BEYOND = 4000  # pixels, higher than any chart
 IN_LEGEND: tuple[Role, ...] = ("main", "second", "raw", "layers", "low", "high")
@@ -446,7 +447,7 @@ def layout(panel: Panel, revision: str = "") -> dict[str, Any]:
         "template": go.layout.Template(),
         "uirevision": revision,
         "autosize": True,
-        "margin": {"l": LEFT, "r": 14, "t": 22 if _has_legend(panel) else 8, "b": 28, "autoexpand": False},
+        "margin": {"l": LEFT, "r": 14, "t": LEGEND if _has_legend(panel) else 8, "b": 28, "autoexpand": False},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "inherit", "size": 11, "color": MUTED},

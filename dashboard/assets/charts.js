@@ -15,7 +15,7 @@
   const CONFIG = { displayModeBar: false, doubleClick: "autosize" };
   const FRAME = 40; // milliseconds of drawing, after which the browser may do something else
   const KINDS = ["chart", "gauge"];
-  const LEGEND = 22; // pixels above a chart for a legend of one row
+  const LEGEND = 29; // pixels above a chart for a legend of one row (figures.py)
   const shown = new WeakMap(); // by card
   const widths = new WeakMap(); // of plots
   const told = new WeakMap(); // the parts that an element was filled with, as words

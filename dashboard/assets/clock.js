@@ -6,7 +6,7 @@
   "use strict";
 
   const TICK = 1000; // milliseconds
-  const SHARE = 10; // drawing gets one part of so many of the time; where it takes more, ticks come less often
+  const SHARE = 11; // drawing gets one part of so many of the time; where it takes more, ticks come less often
   const SOON = 100; // milliseconds until the next few charts off the screen are drawn
   const LOST = 60000; // milliseconds after which an answer does not come any more
   let begun = false;
