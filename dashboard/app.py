@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,18 @@ INDEX = """<!DOCTYPE html>
 </html>"""
 
 
+UNUSED = re.compile(r'<script src="[^"]*/(?:polyfill@|dash_table/)[^"]*"></script>')
+
+
+class _Page(Dash):
+    """The page without what Dash puts into every one: what browsers of before 2018 need, and tables of its own."""
+
+    def interpolate_index(self, **parts: Any) -> str:
+        """Return the document that is sent first."""
+        filled: Any = super().interpolate_index  # it is not annotated
+        return str(filled(**parts | {"scripts": UNUSED.sub("", parts["scripts"])}))
+
+
 def create_app(
     path: str | Path,
     *,
@@ -62,7 +75,7 @@ def create_app(
     if not wait:
         check(root)
     runs = Runs(root)
-    app = Dash(
+    app = _Page(
         "cockpitlite",
         assets_folder=str(ASSETS),
         title="Cockpitlite",

@@ -291,6 +291,7 @@ def test_files_of_the_page_are_kept_by_browsers_until_they_change(tmp_path):
     page = client.get("/").get_data(as_text=True)
     scripts = re.findall(r'(?:src|rel="preload" as="script" href)="([^"]+)"', page)
     assert any("/assets/charts.js?m=" in script for script in scripts) and any("plotly.v" in each for each in scripts)
+    assert not any("polyfill" in script or "dash_table" in script for script in scripts)  # nothing here needs them
     for script in scripts:
         with client.get(script) as answer:
             assert answer.status_code == 200 and "max-age=31536000" in answer.headers["Cache-Control"], script
