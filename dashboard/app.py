@@ -44,10 +44,10 @@ UNUSED = re.compile(r'<script src="[^"]*/(?:polyfill@|dash_table/)[^"]*"></scrip
 class _Page(Dash):
     """The page without what Dash puts into every one: what browsers of before 2018 need, and tables of its own."""
 
-    def interpolate_index(self, **parts: Any) -> str:
+    def interpolate_index(self, *args: Any, **parts: Any) -> str:
         """Return the document that is sent first."""
         filled: Any = super().interpolate_index  # it is not annotated
-        return str(filled(**parts | {"scripts": UNUSED.sub("", parts["scripts"])}))
+        return str(filled(*args, **parts | {"scripts": UNUSED.sub("", parts["scripts"])}))
 
 
 def create_app(
