@@ -34,6 +34,12 @@ def begin(server: Flask, runs: Runs, judge: Judge) -> None:
         return response
 
 
+def finish(patience: float) -> None:
+    """Wait for what is being read, so many seconds at most."""
+    for thread in [thread for thread in threading.enumerate() if thread.name == NAME]:
+        thread.join(patience)
+
+
 def _read(runs: Runs, judge: Judge, key: str, known: set[str]) -> None:
     with contextlib.suppress(DiagnosisError, *UNREADABLE):  # the page says so
         opened = runs.open(key)

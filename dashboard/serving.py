@@ -18,7 +18,7 @@ from typing import Any
 
 from werkzeug.serving import ThreadedWSGIServer
 
-from cockpitlite.dashboard import access, mount
+from cockpitlite.dashboard import access, ahead, mount
 from cockpitlite.dashboard.app import create_app
 
 PORTS_TRIED = 100
@@ -115,6 +115,7 @@ class Server(ThreadedWSGIServer):
         """Listen no more, and wait for the answers under way: for those that nobody asked for yet not at all."""
         super().server_close()
         self._finish(socket.SHUT_RD, PATIENCE)
+        ahead.finish(PATIENCE)
         self._finish(socket.SHUT_RDWR, LAST_WAIT)
 
     def _finish(self, direction: int, patience: float) -> None:

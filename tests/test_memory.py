@@ -8,6 +8,9 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 
 
+SAMPLES = 11  # as no other test has, whose own circles may come to light here
+
+
 def of_classes(model, inputs):
     return F.cross_entropy(model(inputs), torch.arange(len(inputs)) % 3)
 
@@ -29,7 +32,7 @@ def test_no_tensor_is_kept_by_a_circle(watch, panel, seen, loss):
     def steps(count):
         for _ in range(count):
             optimizer.zero_grad()
-            loss(model, torch.randn(6, 5)).backward()
+            loss(model, torch.randn(SAMPLES, 5)).backward()
             optimizer.step()
 
     steps(3)  # what is unavailable is told once
@@ -39,7 +42,8 @@ def test_no_tensor_is_kept_by_a_circle(watch, panel, seen, loss):
         gc.set_debug(gc.DEBUG_SAVEALL)
         steps(3)
         gc.collect()
-        kept = [thing for thing in gc.garbage if isinstance(thing, torch.Tensor)]
+        tensors = [thing for thing in gc.garbage if type(thing) is torch.Tensor]
+        kept = [tensor for tensor in tensors if tensor.shape[:1] == (SAMPLES,)]
     finally:
         gc.set_debug(0)
         gc.garbage.clear()

@@ -83,5 +83,5 @@ def visit(browser, url: str, **options: object) -> Iterator[Visit]:
         yield opened
     finally:
         context.close()
-    assert opened.said == []
+    assert opened.said == [], opened.said
     assert opened.hosts == {url.split("/")[2]}

@@ -132,6 +132,9 @@
 
   /* Above a chart for its legend, which has more rows where the chart is narrow. */
   function makeRoom(plot) {
+    if (!plot._fullLayout) {
+      return; // it was let go of while it was sized
+    }
     const { margin, legend, showlegend } = plot._fullLayout;
     const height = showlegend && legend && legend.y >= 1 && legend._height; // else it is below
     if (height && Math.max(Math.ceil(height), LEGEND) !== margin.t) {

@@ -10,6 +10,7 @@
   const SOON = 100; // milliseconds until the next few charts off the screen are drawn
   const LOST = 60000; // milliseconds after which an answer does not come any more
   let begun = false;
+  let asks = 0;
   let asking = false;
   let again = false;
   let timer = 0;
@@ -92,8 +93,9 @@
         body: JSON.stringify(asked),
         signal: AbortSignal.timeout(LOST),
       });
-      if (Object.keys(asked.charts).length) {
-        charts().start(); // while the server prepares them
+      asks += 1;
+      if (Object.keys(asked.charts).length || asks > 1) {
+        charts().start(); // while the server prepares them; on a page without charts a little later
       }
       return await (await answer).json();
     } catch (error) {
