@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 
-
 SAMPLES = 11  # as no other test has, whose own circles may come to light here
 
 
