@@ -334,8 +334,10 @@ class Tracker:
     def _leave_step(self) -> None:
         """End the step; what a callback of the user raises reaches the training loop."""
         self._after_step()
-        self.after_step(self.last_step)
-        self._meters.leave()
+        try:
+            self.after_step(self.last_step)
+        finally:
+            self._meters.leave()
 
     def _measure(self, plan: Plan) -> None:
         if self._skips is not None:

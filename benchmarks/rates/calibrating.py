@@ -138,11 +138,11 @@ def after(runs: Sequence[Run], family: str) -> list[tuple[float, float]]:
     Of runs whose own batch says the same: two lengths of one step are not independent.
     """
     long = [run for run in runs if run.family == family and run.calm and run.same >= FAR]
+    _, all_good, all_large = _counts(long)
     bounds = (-math.inf, *AFTER[family], math.inf)
     found = []
     for low, high in itertools.pairwise(bounds):
         _, good, large = _counts([run for run in long if low <= run.after < high])
-        _, all_good, all_large = _counts(long)
         likelier = ((large + 0.5) / (all_large + 1)) / ((good + 0.5) / (all_good + 1))
         found.append((low, float(f"{likelier:.2g}")))
     return found

@@ -1,6 +1,7 @@
 /* Drawing the charts of cards from what the server sends. Zoom, hidden lines and marks stay: what a chart holds is
    changed in its place.
 
+   cockpit.charts.start()             load what draws them, which keeps the page busy for a while
    cockpit.charts.take(card, change)  put what is new into a card; charts are drawn a few at a time, as frames come
    cockpit.charts.shownOf(card)       what the server said that a card shows, null before it is drawn
    cockpit.charts.widthOf(card)       the width of its chart in pixels
