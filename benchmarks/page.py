@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,8 +120,7 @@ def visit_layers(path: Path) -> dict[str, float]:
     Returns what each took, in seconds, and the most memory that the server held, in MB (NaN where no ``/proc`` tells).
     """
     found: dict[str, float] = {}
-    with serving(path) as (url, server), sync_playwright() as playwright:
-        page = begun(playwright)
+    with sync_playwright() as playwright, begun(playwright) as page, serving(path) as (url, server):
         begin = time.perf_counter()
         page.goto(f"{url}?page=layers")
         until(page, MAPPED)
@@ -143,8 +141,7 @@ def visit_layers(path: Path) -> dict[str, float]:
 def visit(path: Path, steps: int) -> dict[str, float]:
     """Open the page of a server that has just begun, once more, and zoom in; return what each took, in seconds."""
     found: dict[str, float] = {}
-    with serving(path) as (url, _), sync_playwright() as playwright:
-        page = begun(playwright)
+    with sync_playwright() as playwright, begun(playwright) as page, serving(path) as (url, _):
         for name in ("opened", "opened again"):
             begin = time.perf_counter()
             page.goto(url)
@@ -182,8 +179,7 @@ def many(folder: Path, runs: int) -> Path:
 
 def listing(folder: Path) -> float:
     """Return the seconds from a click on "Runs" to the rows of a table that its server has not read before."""
-    with serving(folder) as (url, _), sync_playwright() as playwright:
-        page = begun(playwright)
+    with sync_playwright() as playwright, begun(playwright) as page, serving(folder) as (url, _):
         page.goto(url)
         until(page, f"{CHARTS}.length > 0 && {DRAWN}")
         page.wait_for_timeout(3000)  # the verdict comes meanwhile
@@ -193,11 +189,15 @@ def listing(folder: Path) -> float:
         return time.perf_counter() - begin
 
 
-def begun(playwright: Playwright) -> Page:
-    """Start Chromium, which ends with playwright, and open an empty page."""
+@contextlib.contextmanager
+def begun(playwright: Playwright) -> Iterator[Page]:
+    """Start Chromium with an empty page; it rests a while, as a browser does that a person has open."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-    return browser.new_page(viewport={"width": 1440, "height": 1000})
+    page = browser.new_page(viewport={"width": 1440, "height": 1000})
+    page.wait_for_timeout(1000)
+    yield page
+    browser.close()
 
 
 def until(page: Page, expression: str) -> None:
@@ -218,14 +218,12 @@ def most_memory(process: int) -> float:
 
 @contextlib.contextmanager
 def serving(path: Path) -> Iterator[tuple[str, int]]:
-    """Serve the page in a process of its own; give its address and the id of the process."""
+    """Serve the page in a process of its own; give its address, which nobody has asked yet, and the process's id."""
     command: list[Any] = [sys.executable, "-m", "cockpitlite", "dashboard", path, "--port", str(PORT), "--no-browser"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        url = next(word for word in process.stdout.readline().split() if word.startswith("http"))
-        urllib.request.urlopen(url).read()
-        yield url, process.pid
+        yield next(word for word in process.stdout.readline().split() if word.startswith("http")), process.pid
     finally:
         process.kill()
         process.wait()

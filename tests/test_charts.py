@@ -290,7 +290,9 @@ def test_files_of_the_page_are_kept_by_browsers_until_they_change(tmp_path):
     client = create_app(tmp_path).server.test_client()
     page = client.get("/").get_data(as_text=True)
     scripts = re.findall(r'(?:src|rel="preload" as="script" href)="([^"]+)"', page)
-    assert any("/assets/charts.js?m=" in script for script in scripts) and any("plotly.v" in each for each in scripts)
+    assert any("/assets/charts.js?m=" in script for script in scripts) and any(
+        "plotly-cart" in each for each in scripts
+    )
     assert not any("polyfill" in script or "dash_table" in script for script in scripts)  # nothing here needs them
     for script in scripts:
         with client.get(script) as answer:

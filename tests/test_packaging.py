@@ -1,6 +1,7 @@
 """What a user installs: the wheel and the source archive hold the package once, whole, and nothing else."""
 
 import configparser
+import re
 import subprocess
 import sys
 import tarfile
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from email.parser import Parser
 from pathlib import Path
 
+import plotly
 import pytest
 
 import cockpitlite
@@ -96,7 +98,8 @@ def test_the_wheel_says_what_it_is(built):
     assert metadata["Version"] == cockpitlite.__version__
     assert metadata["License-Expression"] == "MIT"
     assert metadata.get_payload().strip() == (ROOT / "README.md").read_text().strip()
-    assert read_about(built, "licenses/LICENSE") == (ROOT / "LICENSE").read_text()
+    for licence in ("LICENSE", "dashboard/assets/plotly/LICENSE"):
+        assert read_about(built, f"licenses/{licence}") == (ROOT / licence).read_text()
 
 
 def test_the_wheel_works_where_nothing_else_of_the_tree_is(built, tmp_path):
@@ -122,6 +125,18 @@ def test_the_links_that_make_one_import_tree_are_relative_and_committed(name):
     link = ROOT / "cockpitlite" / name
     assert link.readlink() == Path("..", name)
     assert link.resolve() == ROOT / name
+
+
+def test_the_page_draws_with_the_plotly_js_that_plotly_makes_figures_for():
+    """Where the versions differ: dashboard/assets/plotly/README.md."""
+    versions = [
+        re.search(r"plotly\.js .*?v([\d.]+)", file.read_text("utf-8")[:200])[1]
+        for file in (
+            ROOT / "dashboard/assets/plotly/plotly-cartesian.min.js",
+            Path(plotly.__file__).parent / "package_data/plotly.min.js",
+        )
+    ]
+    assert versions[0] == versions[1]
 
 
 def test_every_requirement_has_a_tested_version():

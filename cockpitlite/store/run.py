@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import sqlite3
@@ -245,13 +246,15 @@ class Run:
     def _alone(
         self, db: sqlite3.Connection, key: int, start: int, most: int | None = None, stop: int = LAST
     ) -> list[_Part]:
-        """Return the values per layer that have rows of their own."""
-        query = 'SELECT step, layout, "values" FROM layers WHERE name = ? AND step >= ? AND step < ? ORDER BY step'
+        """Return the values per layer that have rows of their own, those of like layers that follow together."""
+        query = 'SELECT layout, step, "values" FROM layers WHERE name = ? AND step >= ? AND step < ? ORDER BY step'
         rows = db.execute(f"{query} LIMIT ?", (key, start, stop, limit(most)))
-        return [
-            (layout, np.array([step], dtype=np.int64), np.frombuffer(blob, dtype="<f8")[None])
-            for step, layout, blob in rows
-        ]
+        found = []
+        for layout, group in itertools.groupby(rows, key=lambda row: row[0]):
+            _, steps, blobs = zip(*group, strict=True)
+            values = np.frombuffer(b"".join(blobs), dtype="<f8").reshape(len(steps), -1)
+            found.append((layout, np.array(steps, dtype=np.int64), values))
+        return found
 
     def _alone_of(
         self, db: sqlite3.Connection, key: int, layer: str, start: int, stop: int = LAST, most: int | None = None
