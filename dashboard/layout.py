@@ -343,7 +343,7 @@ def value(panel: Panel, readings: Readings) -> list[Component | str]:
     age = _age(figures.newest_step(panel, readings))
     if gauges.has_one(panel):
         median = gauges.headline(panel, readings)
-        return [html.Span("–" if median != median else f"{median:.2f}".replace("-", "−")), *age]
+        return [html.Span("–" if median != median else f"{median:z.2f}".replace("-", "−")), *age]
     if panel.kind in heatmaps.KINDS:
         dated = [] if panel.kind == "joint" else age  # its headline is its step
         return [html.Span(heatmaps.headline(panel, readings)), *dated]

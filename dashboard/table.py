@@ -84,7 +84,7 @@ def _columns(found: Sequence[Row]) -> list[dict[str, Any]]:
         {
             "field": "finding",
             "headerName": "Worst finding",
-            "width": 230,
+            "width": 300,
             "tooltipField": "finding",
             "comparator": {"function": "bySeverity"},
             "sortingOrder": ["desc", "asc", None],  # the gravest first

@@ -36,7 +36,7 @@ def number(value: float) -> str:
         mantissa, exponent = f"{value:.2e}".split("e")
         digits = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     else:
-        digits = f"{value:,.0f}" if size >= 1e4 or value == int(value) else f"{value:.4g}"
+        digits = f"{value:z,.0f}" if size >= 1e4 or value == int(value) else f"{value:.4g}"
     return digits.replace("-", "−")
 
 

@@ -611,6 +611,7 @@ def test_every_panel_of_the_full_preset_has_its_card(tmp_path, kind):
     ("value", "words"),
     [
         (0.0, "0"),
+        (-0.0, "0"),
         (0.031239, "0.03124"),
         (-0.5, "−0.5"),
         (64.0, "64"),

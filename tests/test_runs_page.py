@@ -427,6 +427,8 @@ def test_names_of_points_never_meet():
             assert not any(labels._meet(box, other) for other in boxes if other is not box)
             points = [point for at, point in enumerate(places[:12]) if at != place]
             assert not any(box[0] < x < box[2] and box[1] < y < box[3] for x, y in points)
+            own = labels._distance(places[place], box)
+            assert all(labels._distance(point, box) > own for point in points)  # whose name it is, is seen
 
 
 def test_the_values_of_compared_runs_are_offered_as_csv(tmp_path):
@@ -687,6 +689,23 @@ def test_the_address_of_many_runs_is_short_and_restores_them(browser, tmp_path):
         with visit(browser, seen.page.url) as again:
             again.until(f"{OVERLAY} && {OVERLAY}.data.length === 44")
             assert json.loads(again.page.evaluate(CHOSEN)) == chosen
+
+
+@pytest.mark.browser
+def test_an_address_of_runs_with_odd_names_restores_them(browser, tmp_path):
+    names = ("~aaaab", "a,b", "ü x%2C")
+    for name in names:
+        run = SyntheticRun(tmp_path / f"{name}.cockpit", panels=PANELS[:1])
+        run.write(3)
+        run.finish()
+    with page_server(tmp_path) as server, visit(browser, server.url + "?page=runs") as seen:
+        seen.until(f"{ROWS} === 3")
+        for count, name in enumerate(names, 1):
+            select(seen, name)
+            seen.until(f"{OVERLAY}?.data.length === {count}")
+            with visit(browser, seen.page.url) as again:
+                again.until(f"{CHARTS} === 1 && {OVERLAY}?.data.length === {count}")
+                assert json.loads(again.page.evaluate(CHOSEN))["runs"] == [f"{each}.cockpit" for each in names[:count]]
 
 
 @pytest.mark.browser

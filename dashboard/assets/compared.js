@@ -31,8 +31,13 @@
     return [0, 6, 12, 18, 24].map((shift) => LETTERS[(hash >>> shift) & 63]).join("");
   }
 
+  /* A name without what separates names or begins marks. */
+  function encoded(name) {
+    return encodeURIComponent(name).replaceAll(MARKS, "%7E");
+  }
+
   function spelled(keys) {
-    const names = keys.map((key) => encodeURIComponent(key.endsWith(SUFFIX) ? key.slice(0, -SUFFIX.length) : key));
+    const names = keys.map((key) => encoded(key.endsWith(SUFFIX) ? key.slice(0, -SUFFIX.length) : key));
     const words = names.join(",");
     return new URLSearchParams({ words }).toString().length <= NAMES ? words : MARKS + keys.slice(0, MOST).map(mark).join("");
   }
