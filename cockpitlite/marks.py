@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from cockpitlite.diagnosis.words import number, plural
+from cockpitlite.rates import LEAST_JUMP
 from cockpitlite.store import Event, Steps, Values
 
 Kind = Literal["rate", "settings", "frozen", "resume", "pause", "nonfinite", "dropped", "chosen"]
@@ -25,7 +26,6 @@ KIND_WORDS: Mapping[Kind, str] = {
     "dropped": "steps left out",
     "chosen": "the chosen cell",
 }
-LEAST_JUMP = 0.1  # of the larger rate
 ABRUPT = 3.0  # times as far as over equally many steps before and after
 RULE = (
     "The learning rate of the first parameter group jumped where it changed by a tenth or more at once, and over three "

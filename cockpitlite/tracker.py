@@ -26,11 +26,12 @@ from cockpitlite.hooks import (
     is_compiled,
     versions_of,
 )
-from cockpitlite.instrument import Instrument, Provided, named_readings
+from cockpitlite.instrument import Instrument, Layered, Provided, named_readings
 from cockpitlite.meters import Meters
 from cockpitlite.notes import Notes
 from cockpitlite.plan import Plan, Program, work_out
 from cockpitlite.precision import widest
+from cockpitlite.rates import RATE, Rates
 from cockpitlite.recorder import Block, Check, Recorder
 from cockpitlite.records import Wish
 from cockpitlite.replay import NotReplayable, bare, loss_gradient
@@ -164,6 +165,7 @@ class Tracker:
         self._started = self._entered = time.perf_counter()
         self._watching = 0.0
         self._last_panel: int | None = None
+        self._rates = Rates() if any(instrument.name == RATE for instrument in self.instruments) else None
         self._meters = Meters(watched.parameters[0].device)
         if watched.opaque:
             self.reasons["contributions"] = watched.opaque
@@ -285,6 +287,7 @@ class Tracker:
         self.capture.entered(closure)
         optimizer = self.watched.optimizer
         self._skips = getattr(optimizer, "found_inf", None)  # a GradScaler has left to a fused step what it does else
+        self._heed_rates()
         if self._plan.tracked:
             parameters, capture = self.watched.parameters, self.capture
             self._snapshot = _Snapshot(
@@ -294,6 +297,15 @@ class Tracker:
                 groups=[_plain_settings(group) for group in optimizer.param_groups],
                 versions=versions_of(parameters),
             )
+
+    def _heed_rates(self) -> None:
+        """Record where the learning rate jumps, also on a step of which nothing else is measured."""
+        if self._rates is None or self.paused or not self.recorder.working:
+            return
+        measured = self._plan.panel or self._plan.diagnosis
+        for step, rates in self._rates.of(self.step, self.watched.optimizer.param_groups, measured):
+            layered = Layered(rates[0], [str(index) for index in range(len(rates))], rates)
+            self.recorder.block(Block(self.step, [(RATE, step, layered)]))
 
     @_guarded
     def _after_step(self) -> None:

@@ -80,10 +80,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "instruments": {"panel", "statistics", "instrument"},
     "schedule": {"plan"},
     "plan": {"records", "statistics", "instrument"},
+    "rates": set(),
     "recorder": {"panel", "store", "instrument"},  # of the last only what a reading is
     "describe": {"store"},  # of which only what tells a process
     "notes": {"graph", "loss_functions", "statistics", "schedule", "recorder"},
-    "tracker": TRAINING - {"tracker", "attach", "demo"} | SHARED,
+    "tracker": TRAINING - {"tracker", "attach", "demo"} | {"rates"} | SHARED,
     "attach": {"tracker", "weakly", "schedule", "instrument", "instruments", "recorder", "describe", "notebook"}
     | SHARED,
     # The viewing half: the run file is all it knows of training.
@@ -91,7 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "heat": {"store"},
     "noise": {"panel", "store"},
     "compare": SHARED,
-    "marks": SHARED,
+    "marks": {"rates"} | SHARED,
     "plots": {"compare", "reduction", "heat", "noise", "marks"} | SHARED,
     "export": SHARED,
     "dashboard": {"compare", "reduction", "heat", "noise", "marks"} | SHARED,
