@@ -25,7 +25,7 @@ from cockpitlite.diagnosis import Finding, diagnose
 from cockpitlite.diagnosis.kept import ENTRY, kept
 from cockpitlite.instrument import Instrument
 from cockpitlite.instruments import choose
-from cockpitlite.panel import Panel, joined
+from cockpitlite.panel import Panel, joined, title_of
 from cockpitlite.recorder import Recorder
 from cockpitlite.schedule import Budget, Every, Schedule, on_diagnosis_schedule
 from cockpitlite.store import SUFFIX, Run, RunFileError, RunWriter, load
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     PanelChoice = str | type[Instrument] | Instrument | Iterable[str | type[Instrument] | Instrument]
 
+COUNTS = ("epoch", "iteration", "step")  # what is logged by these names only counts
 MOST_OVERHEAD = 4.0  # more is meant as percent
 RESTING = 50  # so that the diagnosis takes at most a fiftieth of a processor
 
@@ -224,8 +225,9 @@ class Cockpit:
                 raise TypeError(f"log({name}=...) takes one number; got {type(value).__name__}") from error
             if name not in self._logged:
                 self._logged.add(name)
-                title = name.replace("_", " ").capitalize()
-                self._recorder.panel(Panel(title, "performance", help="Logged by the training script.").named(name))
+                words, steady = "Logged by the training script.", name in COUNTS
+                panel = Panel(title_of(name), "performance", steady=steady, help=words)
+                self._recorder.panel(panel.named(name))
             self._recorder.reading(self._tracker.last_step, name, number)
 
     def _renamed(self, name: str) -> str:

@@ -30,6 +30,7 @@ class Panel:
     ``"histogram"`` for counts, drawn over the steps as a heat map; ``"joint"`` for counts of two quantities, whose
     newest are drawn as one heat map, and which ``axes`` names in the order of the counts' axes. Of these two kinds only
     the first reading is drawn.
+    ``steady`` says that it is a setting or a count, which no smoothing may bend.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Panel:
     marks: tuple[tuple[float, str], ...] = ()
     ratio: tuple[str, str] | None = None
     axes: tuple[str, str] | None = None
+    steady: bool = False
     help: str = ""
 
     def __post_init__(self) -> None:
@@ -65,6 +67,12 @@ class Panel:
         known = {field.name for field in dataclasses.fields(cls)}
         kept = {key: _frozen(value) for key, value in data.items() if key in known}
         return cls(**kept)
+
+
+def title_of(name: str) -> str:
+    """Return a reading's name as a title; capital letters of its own are kept, as in ``mAP``."""
+    words = name.replace("_", " ")
+    return words.capitalize() if words.islower() else words
 
 
 def joined(panels: Iterable[Panel]) -> list[Panel]:

@@ -93,9 +93,15 @@ class Curve:
         if self.role == "event":
             return self._lines(columns, window)
         if self.role in ("nonfinite", "below"):
-            return self._at(reduce.firsts(self.steps, max(columns // MARK_WIDTH, 1)))
+            return self._at(reduce.firsts(self.steps, max(columns // MARK_WIDTH, 1), window))
         width = columns if self.role in ("main", "second") else max(columns // 4, 1)
         return self._at(reduce.extremes(self.steps, self.values, width, window))
+
+    def is_long(self, columns: int) -> bool:
+        """Whether not all of its points are drawn on that many pixel columns."""
+        if self.role in ("nonfinite", "below"):
+            return len(self) > columns // MARK_WIDTH
+        return len(self) > 2 * columns
 
     def _lines(self, columns: int, window: Window | None) -> Curve:
         """Return upright lines that stand apart; those in a window are told from each other as far as it shows them."""
@@ -133,12 +139,12 @@ def curves(panel: Panel, readings: Readings, smoothing: float = 0.0, window: Win
     The layers (or, of more than twelve, their range), the first reading (of a ratio, the ratio of trailing sums with
     the single steps behind it), the other readings, then marks: non-finite steps, values under a log axis, events.
     With ``smoothing`` above 0 the readings are smoothed by that factor, with the single values behind them, and the
-    layers stay as they are; ``window`` is the range of steps in view.
+    layers stay as they are, and settings too; ``window`` is the range of steps in view.
     """
     bare = [*_main_curves(panel, readings), *_second_curves(panel, readings)]
     lines = [
         *_layer_curves(readings, PLURALS[panel.per]),
-        *(_smooth_curves(panel, readings, smoothing, window) if smoothing else bare),
+        *(_smooth_curves(panel, readings, smoothing, window) if smoothing and not panel.steady else bare),
     ]
     marked = [curve for curve in bare if curve.role in ("main", "second")]
     marks = [_nonfinite(panel, readings), *([_below(marked)] if panel.scale == "log" else [])]
@@ -191,7 +197,7 @@ def caption(
     shown = len(main.reduced(columns, window))
     series = readings.of(panel.readings[0])
     parts = [f"{shown:,} of {series.points:,} points shown"] if shown < max(len(main), series.points) else []
-    if smoothing and series.spans is not None:
+    if smoothing and not panel.steady and series.spans is not None:
         parts.append("smoothed over samples")
     layers = readings.layers
     if len(layers.names) > LAYER_LINES:
@@ -206,22 +212,27 @@ def caption(
     return " · ".join(parts)
 
 
-def description(panel: Panel, readings: Readings) -> str:
-    """Return the chart in a sentence, for those who do not see it."""
+def description(panel: Panel, readings: Readings, window: Window | None = None) -> str:
+    """Return the chart, or the range of steps it is zoomed to, in a sentence, for those who do not see it."""
     series = readings.of(panel.readings[0])
-    finite = np.flatnonzero(np.isfinite(series.values))
     if not len(series):
         return f"{panel.title}: no values yet."
-    ends = f"{panel.title}, steps {series.steps[0]:,} to {series.steps[-1]:,}"
-    broken = series.broken
+    low_step, high_step = window or (-math.inf, math.inf)
+    inside = (series.steps >= low_step) & (series.steps <= high_step)
+    if not inside.any():
+        return f"{panel.title}, steps {low_step:,.0f} to {high_step:,.0f}: no values there."
+    steps, values = series.steps[inside], series.values[inside]
+    ends = f"{panel.title}, steps {steps[0]:,} to {steps[-1]:,}{' of a longer run' if window else ''}"
+    broken = series.broken if window is None else int(np.sum(~np.isfinite(values)))
     tail = f" {broken:,} non-finite {'value' if broken == 1 else 'values'}." if broken else ""
+    newest, finite = values[-1], np.flatnonzero(np.isfinite(values))
     if not len(finite):
         return f"{ends}: no finite value.{tail}"
-    values, steps = series.values[finite], series.steps[finite]
+    steps, values = steps[finite], values[finite]
     low, high = int(np.argmin(values)), int(np.argmax(values))
     unit = f" {panel.unit}" if panel.unit else ""
     return (
-        f"{ends}: newest {number(float(series.values[-1]))}{unit}, "
+        f"{ends}: {'newest' if window is None else 'last'} {number(float(newest))}{unit}, "
         f"lowest {number(float(values[low]))} at step {steps[low]:,}, "
         f"highest {number(float(values[high]))} at step {steps[high]:,}.{tail}"
     )
@@ -290,13 +301,22 @@ def _smooth_curves(panel: Panel, readings: Readings, factor: float, window: Wind
     found += [_line(f"behind:{other}", "second behind", words[other], readings.of(other)) for other in others]
     found.append(_line(f"main:{name}", "main", "smoothed", _smooth_main(panel, readings, factor, window)))
     for other in others:
-        found.append(_line(f"second:{other}", "second", words[other], smoothed(readings.of(other), factor, window)))
+        line = _smooth(panel, readings.of(other), factor, window)
+        found.append(_line(f"second:{other}", "second", words[other], line))
     return found
+
+
+def _smooth(panel: Panel, series: Series, factor: float, window: Window | None) -> Series:
+    """Return a series smoothed, with gaps where a log axis cannot show its values: the mean fades there to nothing."""
+    found = smoothed(series, factor, window)
+    if panel.scale != "log":
+        return found
+    return replace(found, values=np.where(series.sample.values > 0, found.values, np.nan))
 
 
 def _smooth_main(panel: Panel, readings: Readings, factor: float, window: Window | None) -> Series:
     if panel.ratio is None:
-        return smoothed(readings.of(panel.readings[0]), factor, window)
+        return _smooth(panel, readings.of(panel.readings[0]), factor, window)
     above, below = (smoothed(readings.of(part), factor, window) for part in panel.ratio)
     steps, places, others = np.intersect1d(above.steps, below.steps, assume_unique=True, return_indices=True)
     spans = None if above.spans is None else above.spans[places]

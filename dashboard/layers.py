@@ -22,7 +22,7 @@ from cockpitlite.dashboard.runs import OpenRun, panels
 from cockpitlite.dashboard.text import shortened
 from cockpitlite.diagnosis.finding import Finding
 from cockpitlite.marks import KIND_WORDS, Mark
-from cockpitlite.panel import Panel
+from cockpitlite.panel import Panel, title_of
 from cockpitlite.store import Values
 
 Part = tuple[Panel, str]  # how a reading of a layer is drawn, and the name by which the reading knows the layer
@@ -118,7 +118,7 @@ def _panel_of(name: str, drawn: Sequence[Panel]) -> Panel:
     """Return how one reading is drawn by itself: as its own panel, or like the panel that it is a part of."""
     own = next((panel for panel in drawn if panel.readings[0] == name), None)
     part = next((panel for panel in drawn if name in panel.readings), None)
-    words = name.replace("_", " ").capitalize()
+    words = title_of(name)
     like = own or (part and replace(part, title=words, healthy=None, marks=())) or Panel(words, "performance")
     return replace(like, name=name, readings=(name,), layered=False, ratio=None, kind="curve")
 

@@ -381,7 +381,7 @@ def words(
         captions, sentence = [heatmaps.caption(panel, readings)], heatmaps.description(panel, readings)
     else:
         captions = [figures.caption(panel, readings, view.columns, view.window, view.smoothing)]
-        sentence = figures.description(panel, readings)
+        sentence = figures.description(panel, readings, view.window)
     if gauges.has_one(panel):
         captions.insert(0, gauges.caption(panel, readings, advice))
         sentence = " ".join(filter(None, (gauges.description(panel, readings), sentence)))

@@ -148,6 +148,9 @@ def _followed(
     patch, after = updates.update(panel, readings, before, view)
     after = replace(after, advice=gauges.told(panel, advised))
     anew = patch is not None or after.advice != before.advice
+    moved = view.window != before.view.window
+    if moved:  # what is said of it is of what is seen
+        after = replace(after, view=replace(after.view, window=view.window))
     if after != before:
         change["shown"] = after
     if patch is not None:
@@ -155,6 +158,6 @@ def _followed(
         change["value"] = layout.value(panel, readings)
     if anew and gauges.has_one(panel):
         change["gauge"] = updates.update_gauge(panel, readings, advised)
-    if anew or any(name in unavailable for name in panel.readings):
+    if anew or moved or any(name in unavailable for name in panel.readings):
         change["words"] = layout.words(panel, readings, unavailable, after.view, advised)
     return change

@@ -28,11 +28,18 @@ def extremes(steps: Steps, values: Values, columns: int, window: tuple[float, fl
     return np.unique(np.concatenate(parts))
 
 
-def firsts(steps: Steps, columns: int) -> Indices:
-    """Return the index of the first point in each pixel column: for marks that are all alike."""
+def firsts(steps: Steps, columns: int, window: tuple[float, float] | None = None) -> Indices:
+    """Return the index of the first point in each pixel column: for marks that are all alike.
+
+    ``window`` is a range of steps that gets as many columns of its own on top of that.
+    """
     if len(steps) <= columns:
         return np.arange(len(steps))
-    return _starts(_columns(steps, columns))
+    found = _starts(_columns(steps, columns))
+    if window is None:
+        return found
+    start, stop = np.searchsorted(steps, window[0], "left"), np.searchsorted(steps, window[1], "right")
+    return np.union1d(found, firsts(steps[start:stop], columns) + start)
 
 
 def windowed_ratio(numerator: Values, denominator: Values, window: int) -> Values:

@@ -66,8 +66,10 @@ def ticks(ruler: Ruler | None, axis: str, window: Window | None, last: int) -> d
         return {"tickmode": "auto", "tickprefix": "step ", "ticklabeloverflow": "allow"}
     low, high = (ruler.at(step) for step in (window or (0, last)))
     distance = _seconds(high - low) if axis == "time" else max(_round(high - low), 1.0)
+    short = axis == "time" and distance < 1
     places = np.arange(math.ceil(low / distance), math.floor(high / distance) + 1) * distance
-    words = [duration(place) if axis == "time" else f"{place:g}" for place in places.tolist()]
+    spelled = duration if axis == "time" and not short else "{:g} s".format if short else "{:g}".format
+    words = [spelled(place) for place in places.tolist()]
     if axis == "epoch" and words:
         words[0] = f"epoch {words[0]}"
     steps = [ruler.step(place) for place in places.tolist()]
@@ -78,6 +80,8 @@ def ticks(ruler: Ruler | None, axis: str, window: Window | None, last: int) -> d
 def _seconds(spread: float) -> float:
     """Return a round distance of labels in seconds."""
     wanted = spread / LABELS
+    if wanted <= 0.5:
+        return _round(spread)
     return float(next((nice for nice in NICE_SECONDS if nice >= wanted), _round(spread, 86_400.0)))
 
 

@@ -163,7 +163,7 @@ def _must_reduce(curves: list[Curve], fresh: list[Curve], before: Shown, added: 
         return True
     if any(not np.isfinite(new.values).all() for _, new in main):
         return True
-    long = any(len(curve) > 2 * before.view.columns for curve in curves)
+    long = any(curve.is_long(before.view.columns) for curve in curves)
     wider = view.columns > WIDER * before.view.columns
     moved = view.window != before.view.window
     return (long and (wider or moved)) or (moved and bool(view.smoothing))

@@ -8,7 +8,9 @@ from cockpitlite.statistics import BatchSize as Batch
 class BatchSize(Instrument):
     """N, the number of samples whose gradients the step averaged, over all its micro-batches. Free."""
 
-    panel = Panel("Batch size", "performance", unit="samples", help="Samples per step, over all micro-batches.")
+    panel = Panel(
+        "Batch size", "performance", unit="samples", steady=True, help="Samples per step, over all micro-batches."
+    )
     preset = "economy"
     order = 80
 

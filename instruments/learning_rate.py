@@ -17,6 +17,7 @@ class LearningRate(Instrument):
         scale="log",
         layered=True,
         per="group",
+        steady=True,
         help="As used by the step, after any scheduler. One line per parameter group.",
     )
     preset = "economy"

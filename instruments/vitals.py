@@ -40,6 +40,7 @@ class Interval(Instrument):
         "Steps between tracked steps",
         "performance",
         unit="steps",
+        steady=True,
         help="How often the panel is measured; by default as often as the allowed share of the time pays for.",
     )
     preset = "economy"

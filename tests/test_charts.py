@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,10 @@ from cockpitlite.dashboard.readings import Readings, RunReader, Series
 from cockpitlite.dashboard.runs import Runs
 from cockpitlite.dashboard.smoothing import exponential_mean, smoothed
 from cockpitlite.dashboard.updates import Shown, View
+from cockpitlite.instruments.alpha_same import AlphaSame
+from cockpitlite.instruments.batch_size import BatchSize
+from cockpitlite.instruments.learning_rate import LearningRate
+from cockpitlite.instruments.vitals import Interval
 from cockpitlite.panel import Panel
 from cockpitlite.store import RunWriter, load
 
@@ -91,6 +96,20 @@ def test_the_single_values_stay_behind_the_smoothed_line_with_every_spike():
     assert curves["main"].values.max() < 11
     roles = [curve.role for curve in figures.curves(LOSS, readings(loss=values), 0.9)]
     assert roles.index("behind") < roles.index("main")
+
+
+def test_settings_and_counts_are_not_smoothed():
+    rate = replace(LOSS, steady=True)
+    halved = readings(loss=[1.0] * 20 + [0.5] * 20)
+    [line] = [curve for curve in figures.curves(rate, halved, 0.9) if curve.role in ("main", "behind")]
+    assert line.values.tolist() == [1.0] * 20 + [0.5] * 20
+    assert LearningRate.panel.steady and BatchSize.panel.steady and Interval.panel.steady and not AlphaSame.panel.steady
+
+
+def test_a_mean_does_not_fade_below_what_a_log_axis_shows():
+    zeros = readings(loss=[1.0] * 20 + [0.0] * 500 + [1.0])
+    main = next(curve for curve in figures.curves(replace(LOSS, scale="log"), zeros, 0.9) if curve.role == "main")
+    assert np.nanmin(main.values) > 0.05 and np.isnan(main.values[20:520]).all()
 
 
 def test_a_ratio_is_smoothed_as_the_ratio_of_smoothed_parts():
@@ -185,6 +204,24 @@ def test_a_run_without_epochs_or_with_a_clock_that_was_set_back_is_labelled_sobe
 )
 def test_times_are_written_for_people(seconds, words):
     assert rulers.duration(seconds) == words
+
+
+def test_a_run_of_a_second_has_labels_of_tenths():
+    clock = rulers.Ruler(np.array([0, 599]), np.array([0.0, 0.93]))
+    found = rulers.ticks(clock, "time", None, 599)
+    assert found["ticktext"] == ["0 s", "0.2 s", "0.4 s", "0.6 s", "0.8 s"]
+    assert found["tickvals"] == pytest.approx([0, 129, 258, 386, 515], abs=1)
+
+
+def test_the_words_for_those_who_do_not_see_a_chart_follow_its_zoom(timed):
+    opened = Runs(timed).open(timed.name)
+    begun = live.news(opened, {0: Asked(View())})
+    shown = Shown.from_dict(json.loads(json.dumps(begun[0]["shown"])))
+    zoomed = live.news(opened, {0: Asked(View(window=(100.0, 110.0)), shown)})[0]
+    assert "steps 100 to 110 of a longer run" in json.dumps(zoomed["words"], default=lambda part: part.to_plotly_json())
+    after = Shown.from_dict(json.loads(json.dumps(zoomed["shown"])))
+    assert live.news(opened, {0: Asked(View(window=(100.0, 110.0)), after)}) == {}
+    assert "no values there" in figures.description(LOSS, readings(loss=[1.0, 2.0]), (5.0, 9.0))
 
 
 def test_labels_follow_the_zoom_and_return_to_steps(timed):

@@ -140,6 +140,9 @@ def test_marks_keep_one_of_each_column():
     kept = reduce.firsts(steps, 50)
     assert len(kept) == 50
     assert kept[0] == 0
+    closer = reduce.firsts(steps, 50, (5000.0, 5300.0))
+    inside = (steps >= 5000) & (steps <= 5300)
+    assert set(kept) | set(np.flatnonzero(inside)) == set(closer.tolist())
 
 
 @given(st.lists(st.tuples(finite_or_not, finite_or_not), max_size=60), st.integers(1, 10))
@@ -728,6 +731,14 @@ def test_a_reduced_chart_that_is_zoomed_gets_its_window_in_full():
     assert set(range(100, 191)) <= set(points_of(figure, "loss"))
     again, _ = updates.update(LOSS, read, shown, View(50, (100.0, 190.0)))
     assert again is None
+
+
+def test_every_step_that_is_not_finite_is_marked_where_a_chart_is_zoomed():
+    values = np.where(np.arange(600) < 300, 1.0, np.nan)
+    read = readings(loss=values)
+    figure = figures.figure(LOSS, read).to_dict()
+    patch, _ = updates.update(LOSS, read, updates.shown(LOSS, read, View()), View(window=(290.0, 310.0)))
+    assert set(range(300, 311)) <= set(points_of(applied(patch, figure), "non-finite"))
 
 
 def test_a_reduced_chart_that_becomes_wider_gets_more_points():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cockpitlite import Panel
-from cockpitlite.panel import GROUPS
+from cockpitlite.panel import GROUPS, title_of
 
 words = st.text(max_size=20)
 numbers = st.floats(allow_nan=False)
@@ -52,3 +52,11 @@ def test_a_named_panel_shows_its_own_reading_unless_told_otherwise():
 def test_an_unknown_group_names_the_known_ones():
     with pytest.raises(ValueError, match=r"step size, gradients, curvature, performance; got 'loss'"):
         Panel(title="Loss", group="loss")
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [("valid_loss", "Valid loss"), ("mAP", "mAP"), ("AUC", "AUC"), ("top_5", "Top 5"), ("é_1", "É 1")],
+)
+def test_a_reading_s_name_as_a_title(name, title):
+    assert title_of(name) == title
