@@ -55,6 +55,7 @@ MARK_COLOURS: Mapping[Kind, str] = {
 }
 MARK_DASHES: Mapping[Kind, str] = {"frozen": "1px,3px", "pause": "1px,3px", "dropped": "1px,3px"}  # of the others: DASH
 DASH = "4px,2px"
+SAME = 1e-5  # relative difference, up to which a second reading is the first
 SECOND_DASHES = ("4px,3px", "1.5px,2px")  # of the readings after the first, in turn
 
 
@@ -289,13 +290,25 @@ def _main_curves(panel: Panel, readings: Readings) -> list[Curve]:
 
 
 def _second_curves(panel: Panel, readings: Readings) -> list[Curve]:
-    names = panel.readings[1:]
+    names = _others(panel, readings)
     return [_line(f"second:{name}", "second", _second_words(panel, name), readings.of(name)) for name in names]
+
+
+def _others(panel: Panel, readings: Readings) -> list[str]:
+    """Return the readings besides the first, but for what has been the same throughout: it would only cover it."""
+    first = readings.of(panel.readings[0])
+    return [name for name in panel.readings[1:] if not _are_same(first, readings.of(name))]
+
+
+def _are_same(one: Series, other: Series) -> bool:
+    if not len(one) or not np.array_equal(one.steps, other.steps):
+        return False
+    return np.allclose(one.values, other.values, rtol=SAME, atol=0.0, equal_nan=True)
 
 
 def _smooth_curves(panel: Panel, readings: Readings, factor: float, window: Window | None) -> list[Curve]:
     """Return each reading smoothed, in front of its single values; a ratio is one of smoothed parts."""
-    name, *others = panel.readings
+    name, others = panel.readings[0], _others(panel, readings)
     words = {other: _second_words(panel, other) for other in others}
     found = [_line(f"behind:{name}", "behind", "single values", readings.of(name))]
     found += [_line(f"behind:{other}", "second behind", words[other], readings.of(other)) for other in others]

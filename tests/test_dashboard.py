@@ -749,6 +749,15 @@ def test_a_reduced_chart_that_becomes_wider_gets_more_points():
     assert updates.update(LOSS, read, shown, View(210))[0] is None
 
 
+def test_what_is_the_same_as_the_first_reading_is_drawn_once_it_differs():
+    panel = dataclasses.replace(LOSS, readings=("loss", "loss_clipped"))
+    states = [readings(loss=np.ones(9), loss_clipped=np.r_[np.ones(9 - cut), [0.5] * cut]) for cut in (0, 1)]
+    assert {trace["name"] for trace in figures.figure(panel, states[0]).to_dict()["data"]} == {"loss"}
+    patch, _ = updates.update(panel, states[1], updates.shown(panel, states[0]), View())
+    after = applied(patch, figures.figure(panel, states[0]).to_dict())
+    assert [trace["name"] for trace in after["data"]] == ["loss", "clipped"]
+
+
 def test_a_gauge_is_updated_as_a_whole_but_its_layout():
     patch = updates.update_gauge(ALPHA, readings(alpha=[0.3]))
     assert isinstance(patch, Patch)
