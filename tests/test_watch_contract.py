@@ -355,7 +355,8 @@ def test_the_learning_rate_is_known_wherever_the_diagnosis_measures(watch):
         step(model, optimizer, seed=seed)
         warmup.step()
     run = land(optimizer)
-    assert at(run, "learning_rate") == sorted({*range(0, 50, 5), 0, 30})
+    assert {*range(0, 50, 5), 30} <= set(at(run, "learning_rate"))
+    assert set(at(run, "learning_rate")) <= {*range(0, 50, 5), 30, *range(12)}  # it jumps by a tenth or more up to there
     rates = run.series("learning_rate")[1]
     assert (np.diff(rates[:8]) > 0).all()
 
