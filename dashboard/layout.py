@@ -19,6 +19,7 @@ from cockpitlite.diagnosis.advice import Advice
 from cockpitlite.panel import GROUPS, Group, Panel
 
 COLUMNS: tuple[Group, ...] = ("step size", "gradients", "curvature")
+VITAL = "loss"
 PAGES = {"overview": "Overview", "layers": "Layers", "diagnosis": "Diagnosis", "runs": "Runs"}
 
 
@@ -124,7 +125,10 @@ def _section(page: str, *children: Component) -> Component:
 
 
 def _diagnosis() -> Component:
-    """Return the verdict and the findings: a short list above the board, the whole one on a page of its own."""
+    """Return the verdict and the findings: a short list above the board, the whole one on a page of its own.
+
+    Between them is room for the loss, which nobody wants to look for.
+    """
     return html.Section(
         id="diagnosis",
         className="diagnosis",
@@ -137,6 +141,7 @@ def _diagnosis() -> Component:
                     html.Div(id="facts", className="facts"),
                 ],
             ),
+            html.Div(id="vital", **attributes(data_pages="overview")),
             html.Div(
                 className="findings-card",
                 children=[
@@ -237,10 +242,14 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def board(opened: OpenRun, panels: Sequence[Panel]) -> Component:
-    """Return a run's panels, not drawn yet: the three columns, and the performance row below them."""
+    """Return a run's panels, not drawn yet: the three columns, and the performance row below them.
+
+    What is :func:`vital` is not among them.
+    """
     cards: dict[Group, list[Component]] = {group: [] for group in GROUPS}
     for place, panel in sorted(enumerate(panels), key=lambda item: not gauges.has_one(item[1])):  # gauges first
-        cards[panel.group].append(card(place, panel))
+        if panel.name != VITAL:
+            cards[panel.group].append(card(place, panel))
     return html.Div(
         className="panels",
         **attributes(data_identity=opened.identity),
@@ -253,6 +262,11 @@ def board(opened: OpenRun, panels: Sequence[Panel]) -> Component:
             _group("performance", cards["performance"]),
         ],
     )
+
+
+def vital(panels: Sequence[Panel]) -> list[Component]:
+    """Return the panel that stands beside the verdict, not drawn yet: the loss, where the run has one."""
+    return [card(place, panel) for place, panel in enumerate(panels) if panel.name == VITAL]
 
 
 def more(panels: Sequence[Panel], start: int) -> dict[Group, list[Component]]:

@@ -43,7 +43,7 @@ def answered(runs: Runs, judge: Judge, asked: Mapping[str, Any]) -> dict[str, An
     charts, board, count = {} if page == "runs" else live.asked(asked), asked["board"], int(asked["cards"])
     if key is None:
         nothing: dict[str, Any] = {"notice": None, "state": None, "step": None, "facts": []}
-        return {"frame": nothing} | ({} if page == "runs" else {"board": layout.waiting(str(runs.root))})
+        return {"frame": nothing} | ({} if page == "runs" else {"board": layout.waiting(str(runs.root)), "vital": []})
     try:
         opened = runs.open(key)
         run = opened.run
@@ -65,7 +65,8 @@ def answered(runs: Runs, judge: Judge, asked: Mapping[str, Any]) -> dict[str, An
             return answer
         drawn = panels(run)
         if opened.identity != board:
-            return answer | {"identity": opened.identity, "board": layout.board(opened, drawn)}
+            whole = {"board": layout.board(opened, drawn), "vital": layout.vital(drawn)}
+            return answer | {"identity": opened.identity} | whole
         changes = live.news(opened, charts, judge.known(board))
         answer |= {"identity": board, "charts": changes, "more": layout.more(drawn, count)}
         return answer | _legend(opened, asked)

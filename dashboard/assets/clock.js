@@ -123,8 +123,11 @@
       window.cockpit.steps.take(answer.steps);
     }
     if (answer.board) {
-      charts().clear(place());
-      charts().fill(place(), answer.board);
+      const vital = document.getElementById("vital");
+      for (const [part, cards] of [[place(), answer.board]].concat("vital" in answer ? [[vital, answer.vital]] : [])) {
+        charts().clear(part);
+        charts().fill(part, cards);
+      }
       window.cockpit.view.look();
       window.cockpit.address.arrive();
     }

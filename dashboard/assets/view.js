@@ -36,9 +36,10 @@
     { rootMargin: "100px" }
   );
 
-  /* All cards of the board that is shown, which stands in a place of that id. */
+  /* All cards of the board that is shown, which stands in a place of that id; the loss stands beside the verdict. */
   function board() {
-    return [...document.querySelectorAll("#" + place() + " [data-panel]")];
+    const parts = place() === "board" ? "#vital [data-panel], #board [data-panel]" : "#" + place() + " [data-panel]";
+    return [...document.querySelectorAll(parts)];
   }
 
   function place() {
