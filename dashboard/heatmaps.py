@@ -96,7 +96,7 @@ def caption(panel: Panel, readings: Readings) -> str:
         parts.append(f"each column adds up {readings.columns.stretch:,} steps")
     for name in panel.readings[1:]:
         words = name.removeprefix(f"{panel.readings[0]}_").replace("_", " ")
-        parts += [f"{words} {number(value)}" for value in readings.of(name).values[-1:].tolist()]
+        parts += [f"{words} {number(value)}" for value in readings.of(name).values[-1:].tolist() if value != 0]
     return " · ".join(parts)
 
 

@@ -89,6 +89,7 @@ def _bar(entries: Sequence[Entry]) -> Component:
                         options=options(entries),
                         value=entries[0].key if entries else None,
                         clearable=False,
+                        maxHeight=420,
                         placeholder="no run yet",
                     ),
                     html.Button(
