@@ -265,9 +265,10 @@ def board(opened: OpenRun, panels: Sequence[Panel]) -> Component:
     )
 
 
-def vital(panels: Sequence[Panel]) -> list[Component]:
+def vital(opened: OpenRun, panels: Sequence[Panel]) -> list[Component]:
     """Return the panel that stands beside the verdict, not drawn yet: the loss, where the run has one."""
-    return [card(place, panel) for place, panel in enumerate(panels) if panel.name == VITAL]
+    cards = [card(place, panel) for place, panel in enumerate(panels) if panel.name == VITAL]
+    return [html.Div(each, **attributes(data_identity=opened.identity)) for each in cards]
 
 
 def more(panels: Sequence[Panel], start: int) -> dict[Group, list[Component]]:

@@ -65,7 +65,7 @@ def answered(runs: Runs, judge: Judge, asked: Mapping[str, Any]) -> dict[str, An
             return answer
         drawn = panels(run)
         if opened.identity != board:
-            whole = {"board": layout.board(opened, drawn), "vital": layout.vital(drawn)}
+            whole = {"board": layout.board(opened, drawn), "vital": layout.vital(opened, drawn)}
             return answer | {"identity": opened.identity} | whole
         changes = live.news(opened, charts, judge.known(board))
         answer |= {"identity": board, "charts": changes, "more": layout.more(drawn, count)}
