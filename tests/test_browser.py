@@ -90,7 +90,7 @@ def test_zoom_legend_and_scroll_survive_updates(browser, tmp_path):
         seen = stack.enter_context(visit(browser, server.url))
         seen.until_charts()
         seen.until_chart(title, f"{LAST} > 100")
-        seen.page.mouse.wheel(0, 60)
+        seen.page.locator(".card", has_text=title).first.evaluate("(card) => card.scrollIntoView({ block: 'center' })")
         seen.until("window.scrollY > 0")
         box = seen.page.locator(".card", has_text=title).locator(".nsewdrag").first.bounding_box()
         seen.page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.2 * box["height"])
