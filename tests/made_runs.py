@@ -31,8 +31,8 @@ class MadeRun:
     """What a made-up run holds.
 
     ``same`` and ``after`` are the paired step lengths, ``noise`` their spread from step to step. ``values`` replaces
-    readings by functions of the step or drops them (None); ``layers`` does so for values per layer, as functions that
-    return one value for each of LAYERS. ``events`` are (step, kind, data).
+    readings by functions of the step (None: not at that step) or drops them (None); ``layers`` does so for values per
+    layer, as functions that return one value for each of LAYERS. ``events`` are (step, kind, data).
     """
 
     steps: int = 60
@@ -45,7 +45,7 @@ class MadeRun:
     loss: Callable[[int], float] = falling
     spread: float = 0.8
     uphill: Callable[[int], bool] = lambda step: False
-    values: Mapping[str, Callable[[int], float] | None] = field(default_factory=dict)
+    values: Mapping[str, Callable[[int], float | None] | None] = field(default_factory=dict)
     layers: Mapping[str, Callable[[int], Sequence[float]] | None] = field(default_factory=dict)
     events: Sequence[tuple[int, str, dict[str, Any]]] = ((0, "start", {}), (0, "parameters", PARAMETERS))
     group: Mapping[str, Any] = field(default_factory=dict)
@@ -85,8 +85,9 @@ class MadeRun:
             values |= self._slopes(step, random)
         for name, function in self.values.items():
             values.pop(name, None)
-            if function is not None:
-                values[name] = function(step)
+            value = None if function is None else function(step)
+            if value is not None:
+                values[name] = value
         return values
 
     def _slopes(self, step: int, random: np.random.Generator) -> dict[str, float]:

@@ -48,6 +48,9 @@ def test_a_healthy_run_has_one_note(judged):
     assert found["R4"].severity == "info"
 
 
+LENGTHS = ("grad_norm", "update_size")
+
+
 class TestNonfinite:
     def test_without_a_search_the_loss_tells_the_step(self, judged):
         found = judged(steps=80, loss=lambda step: falling(step) if step < 70 else NAN)["R0"]
@@ -59,7 +62,7 @@ class TestNonfinite:
         ("what", "layer", "words"),
         [
             ("input", None, "in the input of the model"),
-            ("parameter", "fc.weight", "in the parameter fc.weight"),
+            ("parameter", "fc.weight", "found in the parameter fc.weight"),
             ("forward", "fc", "in the output of fc"),
             ("loss", None, "in the loss"),
             ("gradient", "fc.weight", "in the gradient of fc.weight"),
@@ -75,9 +78,61 @@ class TestNonfinite:
 
     def test_a_search_one_step_later_is_said_to_be_later(self, judged):
         event = (71, "nonfinite", {"what": "parameter", "layer": "fc.weight", "sample": None})
+        made = {"steps": 75, "loss": lambda step: falling(step) if step < 70 else NAN, "values": {"update_size": None}}
+        found = judged(events=[event], **made)["R0"]
+        assert (found.since, found.title) == (70, "Non-finite values since step 70, first seen in the loss")
+        assert "in step 71" in found.explanation and "update that was made of such a loss" in found.explanation
+        assert "batch of step 70" in found.suggestion and "the update of step 69" in found.suggestion
+
+    def test_what_a_later_search_finds_is_said_of_that_step(self, judged):
+        event = (71, "nonfinite", {"what": "input", "layer": None, "sample": 3})
         found = judged(steps=75, loss=lambda step: falling(step) if step < 70 else NAN, events=[event])["R0"]
-        assert found.since == 70
-        assert "in step 71" in found.explanation
+        assert found.title.endswith("step 70, first seen in the loss")
+        assert "in step 71 the first such value was in the input of the model, sample 3" in found.explanation
+        assert "the batch of step 71" in found.suggestion and "update" not in found.explanation
+
+    @pytest.mark.parametrize(
+        ("loss", "sizes", "words"),
+        [
+            (70, None, "Most likely the update of step 69 broke it, whose loss was still finite"),
+            (70, 69, "The update of step 69 was finite, so it was set after that"),
+            (70, 50, "Most likely the update of step 69 broke it"),
+            (99, 50, "An update of the steps 51 to 69 broke it, or it was set from outside"),
+            (99, 68, "The update of step 69 broke it, or it was set from outside"),
+            (99, None, "An update before step 70 broke it, or it was set from outside"),
+        ],
+    )
+    def test_which_update_broke_a_parameter_is_told_by_its_number(self, judged, loss, sizes, words):
+        """``loss`` is the first that is not finite, ``sizes`` the last step before whose update is known."""
+        event = (70, "nonfinite", {"what": "parameter", "layer": "fc.weight", "sample": None})
+
+        def size(step):
+            return None if sizes is None or sizes < step < 70 else 0.05 if step < 70 else NAN
+
+        made = {"steps": 72, "loss": lambda step: falling(step) if step < loss else NAN}
+        found = judged(values={"update_size": size}, events=[event], **made)["R0"]
+        assert found.title == (
+            "Non-finite values since step 70, first found in the parameter fc.weight, before the batch was seen"
+        )
+        assert words in found.suggestion
+
+    def test_a_parameter_that_was_never_a_number_was_broken_by_no_update(self, judged):
+        event = (0, "nonfinite", {"what": "parameter", "layer": "fc.weight", "sample": None})
+        found = judged(steps=5, loss=lambda step: NAN, events=[event])["R0"]
+        assert "before the first step" in found.suggestion and "update" not in found.suggestion
+
+    def test_where_the_step_before_was_sound_only_this_one_can_be_at_fault(self, judged):
+        sizes = {"update_size": lambda step: 0.05 if step < 70 else NAN}
+        found = judged(steps=75, loss=lambda step: falling(step) if step < 70 else NAN, values=sizes)["R0"]
+        assert "batch of step 70" in found.suggestion and "update" not in found.suggestion
+
+    def test_what_was_measured_around_it_is_evidence(self, judged):
+        event = (71, "nonfinite", {"what": "parameter", "layer": "fc.weight", "sample": None})
+        known = {name: lambda step: {40: 0.5, 60: 0.25}.get(step, NAN if step >= 71 else None) for name in LENGTHS}
+        found = judged(steps=75, loss=lambda s: falling(s) if s < 70 else NAN, values=known, events=[event])["R0"]
+        shown = {evidence.reading: evidence for evidence in found.evidence}
+        assert [shown[name].steps for name in LENGTHS] == [(40, 60, 71)] * 2
+        assert shown["update_size"].values[:2] == (0.5, 0.25) and math.isnan(shown["update_size"].values[2])
 
     def test_a_blow_up_before_is_the_root_cause(self, judged):
         def loss(step):

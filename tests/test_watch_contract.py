@@ -1049,8 +1049,27 @@ def test_a_nan_between_tracked_steps_is_seen(watch):
     assert np.isnan(run.series("loss")[1][3:]).all()
     found = cockpitlite.diagnose(run)[0]
     assert (found.code, found.since) == ("R0", 3)
+    assert found.title == "Non-finite values since step 3, first seen in the loss"
     assert "The step itself was not searched; in step 4 the first such value was in the parameter" in found.explanation
     assert "was finite" not in found.explanation + found.suggestion
+
+
+@pytest.mark.parametrize("broken", [60, 57])
+@pytest.mark.parametrize("every", [1, 20, 50])
+def test_a_loss_that_becomes_nan_is_the_first_that_does(watch, every, broken):
+    """Where its step is tracked and where it is not, nothing else is said to have been broken before."""
+    model, optimizer = start(watch, every=every)
+    for seed in range(64):
+        x, y = batch(seed=seed)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        (loss * math.nan if seed == broken else loss).backward()
+        optimizer.step()
+    found = cockpitlite.diagnose(land(optimizer))[0]
+    seen = "first in the loss" if every == 1 or broken % every == 0 else "first seen in the loss"
+    assert found.title == f"Non-finite values since step {broken}, {seen}"
+    assert "before the batch was seen" not in found.title
+    assert f"of step {broken}" in found.explanation and f"step {broken}" in found.suggestion
 
 
 def test_the_layer_that_makes_the_first_nan_is_named(watch):
