@@ -47,6 +47,7 @@ class TestRising:
         found = look(judged, 1.9, 1.5, 1.3, 1.5, 1.6)
         assert (found.severity, found.since) == ("info", 159)
         assert "lowest at step 119, 1.3, and is 1.6 now" in found.explanation
+        assert "(median of the last 20 losses)" in found.explanation
         assert "weights of about step 119" in found.suggestion
         assert found.evidence[0].reading == "valid_loss"
         assert found.lr_factor is None
@@ -82,6 +83,7 @@ class TestLoggedAtEveryStep:
         found = self.found(judged, lambda step: 1.0 + abs(step - 150) / 100, lambda step: 2.3 * 0.995**step)
         assert found.severity == "warning"
         assert found.since == pytest.approx(150, abs=30)
+        assert "(median of the last 13 logged) now" in found.explanation
 
 
 class TestByHeart:

@@ -327,6 +327,7 @@ class TestNoSignal:
     def test_steps_that_help_only_their_own_batch(self, judged):
         found = judged(**FLAT)
         assert next(iter(found)) == "F2"
+        assert "(median of the last 10 losses) now" in found["F2"].explanation
         assert found["F2"].lr_factor is None
         assert "R3" not in found
 
@@ -389,6 +390,13 @@ class TestBlowUp:
         assert "0.01 instead of 0.1" in found["R1"].suggestion
         assert "the best learning rate was 0.009 to 0.39 times theirs" in found["R1"].suggestion
         assert found["R1"].suggestion.endswith(": here 0.0009 to 0.039.")
+
+    def test_the_loss_of_now_is_said_to_be_a_median(self, judged):
+        found = judged(steps=100, values={"loss": lambda step: 7.9 if step == 99 else self.spike(30.0, 4.0)(step)})[
+            "R1"
+        ]
+        assert "later it was 4 (median), and it is 4 (median of the last 10 losses) now." in found.explanation
+        assert found.evidence[-1].values == (7.9,)
 
     def test_one_that_stays_where_it_began_has_not_come_back(self, judged):
         found = judged(steps=100, loss=self.spike(30.0, 2.3))["R1"]

@@ -149,7 +149,9 @@ class TestGuessing:
     def test_a_loss_at_the_entropy_of_the_labels_is_told(self, judged):
         found = judged(steps=250, events=[asked()], readings=GUESS)["F2b"]
         assert (found.severity, found.lr_factor) == ("warning", None)
-        assert "the entropy of the labels" in found.explanation
+        assert (
+            "(median of the last 20 losses)" in found.explanation and "the entropy of the labels" in found.explanation
+        )
 
     def test_it_is_a_note_before(self, judged):
         assert judged(steps=150, events=[asked()], readings=GUESS)["F2b"].severity == "info"

@@ -8,7 +8,7 @@ import numpy as np
 
 from cockpitlite.diagnosis import thresholds as t
 from cockpitlite.diagnosis.calibration import BLOW_UP_FACTOR, BLOW_UPS, posterior
-from cockpitlite.diagnosis.course import Peak, level, limit, peak, start
+from cockpitlite.diagnosis.course import Peak, latest, level, limit, peak, start
 from cockpitlite.diagnosis.finding import Evidence, Finding
 from cockpitlite.diagnosis.rate import rate
 from cockpitlite.diagnosis.readings import Readings, Unjudged
@@ -147,14 +147,14 @@ def _aftermath(readings: Readings, found: Peak) -> str:
         )
     if found.course == "recovered":
         return (
-            f"20 to 30 steps later it was down to {number(found.after)}. Of {good + large} calibration runs that came "
-            f"back so, {large} had a too large learning rate, but {good} ended well: the loss may jump once and settle "
-            "where it is flatter."
+            f"20 to 30 steps later it was down to {number(found.after)} (median). Of {good + large} calibration runs "
+            f"that came back so, {large} had a too large learning rate, but {good} ended well: the loss may jump once "
+            "and settle where it is flatter."
         )
     if math.isinf(found.after):
         later = "After that it was not a finite number any more."
     else:
-        later = f"20 to 30 steps later it was {number(found.after)}, and it is {number(level(readings))} now."
+        later = f"20 to 30 steps later it was {number(found.after)} (median), and it is {latest(readings)} now."
     return f"{later} Of {good + large} calibration runs that did so, {large} had a too large learning rate."
 
 

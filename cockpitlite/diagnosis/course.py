@@ -12,6 +12,7 @@ from cockpitlite.diagnosis.calibration import BlowUp
 from cockpitlite.diagnosis.chance import trained_before
 from cockpitlite.diagnosis.rate import family
 from cockpitlite.diagnosis.readings import Readings, Unjudged
+from cockpitlite.diagnosis.words import number
 from cockpitlite.store import Values
 
 _LATEST = 10  # losses whose median is "the loss now"
@@ -115,6 +116,12 @@ def level(readings: Readings, count: int = _LATEST) -> float:
     """Return the median of the last losses, infinite if most of them are not finite."""
     _, losses = readings.recent("loss", count)
     return _median(losses)
+
+
+def latest(readings: Readings, count: int = _LATEST) -> str:
+    """Return the level of the loss in words, which say that it is a median."""
+    _, losses = readings.recent("loss", count)
+    return f"{number(_median(losses))}" + (f" (median of the last {len(losses)} losses)" if len(losses) > 1 else "")
 
 
 def fraction_left(readings: Readings) -> float:

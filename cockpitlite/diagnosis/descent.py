@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cockpitlite.diagnosis import thresholds as t
 from cockpitlite.diagnosis.chance import trained_before
-from cockpitlite.diagnosis.course import blow_up, fraction_left, level, start
+from cockpitlite.diagnosis.course import blow_up, fraction_left, latest, start
 from cockpitlite.diagnosis.finding import Evidence, Finding
 from cockpitlite.diagnosis.layers import began_at_zero
 from cockpitlite.diagnosis.rate import family, rate, settings
@@ -128,7 +128,7 @@ def no_signal(readings: Readings) -> Finding | None:
         title="The steps do not help the next batch: nothing learnable reaches the weights",
         explanation=(
             f"On its own batch a step could go much further; on the next batch it could not: {window.words}. The "
-            f"loss was {number(begin.loss)} at step {begin.step:,} and is {number(level(readings))}. 9 of 12 runs with "
+            f"loss was {number(begin.loss)} at step {begin.step:,} and is {latest(readings)} now. 9 of 12 runs with "
             "such a fault read like this, and 0 of 734 without."
         ),
         evidence=window.evidence,

@@ -8,7 +8,7 @@ import numpy as np
 
 from cockpitlite.diagnosis import thresholds as t
 from cockpitlite.diagnosis.chance import trained_before
-from cockpitlite.diagnosis.course import blow_up, level, start
+from cockpitlite.diagnosis.course import blow_up, latest, level, start
 from cockpitlite.diagnosis.finding import Evidence, Finding
 from cockpitlite.diagnosis.layers import middle
 from cockpitlite.diagnosis.rate import rate
@@ -54,8 +54,7 @@ def no_better_than_guessing(readings: Readings) -> Finding | None:
         confidence=0.8 if sure else 0.6,
         title="The model is no better than guessing: it has learnt nothing of its inputs",
         explanation=(
-            f"The loss is {number(now)} (median of the last {len(losses)} steps); a model that looks at no input gets "
-            f"{number(guess)}, {what}."
+            f"The loss is {latest(readings, _LOOK)}; a model that looks at no input gets {number(guess)}, {what}."
         ),
         evidence=(Evidence.of("loss", steps, losses), evidence),
         suggestion=(

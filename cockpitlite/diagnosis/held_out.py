@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cockpitlite.diagnosis import thresholds as t
-from cockpitlite.diagnosis.course import level, start
+from cockpitlite.diagnosis.course import latest, level, start
 from cockpitlite.diagnosis.finding import Evidence, Finding, Severity
 from cockpitlite.diagnosis.guess import guessing
 from cockpitlite.diagnosis.readings import Readings, Unjudged
@@ -26,13 +26,18 @@ _BLOCKS = 32  # of logged losses at most, each told by its median, so that one l
 
 @dataclass(frozen=True)
 class _Seen:
-    """A loss on held-out samples as it was logged, where it was lowest; that of the batches now; that of guessing."""
+    """A loss on held-out samples as it was logged, where it was lowest; that of the batches now; that of guessing.
+
+    ``losses`` are medians of so many logged in a row as ``size`` says; ``batches`` has that of the batches in words.
+    """
 
     name: str
     steps: Steps
     losses: Values
+    size: int
     best: int
     now: float
+    batches: str
     guess: float
 
     @property
@@ -44,6 +49,12 @@ class _Seen:
     def last(self) -> Values:
         """The last ones."""
         return self.losses[-_LAST:]
+
+    @property
+    def latest(self) -> str:
+        """The last one in words, which say where it is a median."""
+        median = f" (median of the last {self.size} logged)" if self.size > 1 else ""
+        return f"{number(float(self.losses[-1]))}{median}"
 
     def finding(self, severity: Severity, title: str, explanation: str, suggestion: str, since: int) -> Finding:
         """Return what is to be said of it."""
@@ -85,7 +96,7 @@ def _nothing(seen: _Seen) -> Finding:
         "warning" if seen.now < t.FALLS_ON * seen.least else "info",
         "Nothing of what is learnt carries over to held-out samples",
         f"{seen.name} was never below {number(seen.least)}, and guessing costs {number(seen.guess)}, while the loss of "
-        f"the batches has fallen to {number(seen.now)}: samples are learnt by heart.",
+        f"the batches has fallen to {seen.batches}: samples are learnt by heart.",
         "Check that each label belongs to its input in both sets (shuffled apart, shifted by one, sorted on one side "
         "only), and that both sets are prepared alike. Very few samples look like this as well.",
         since=int(seen.steps[0]),
@@ -97,8 +108,8 @@ def _rising(seen: _Seen) -> Finding:
     return seen.finding(
         "warning" if far else "info",
         "The loss on held-out samples rises: overfitting",
-        f"{seen.name} was lowest at step {at:,}, {number(seen.least)}, and is {number(float(seen.losses[-1]))} now, "
-        f"while the loss of the batches has gone on falling, to {number(seen.now)}.",
+        f"{seen.name} was lowest at step {at:,}, {number(seen.least)}, and is {seen.latest} now, while the loss of the "
+        f"batches has gone on falling, to {seen.batches}.",
         f"Take the weights of about step {at:,}. {_REGULARISE}",
         since=int(seen.steps[seen.best + 1]),
     )
@@ -108,8 +119,8 @@ def _by_heart(seen: _Seen) -> Finding:
     return seen.finding(
         "info",
         "The batches are learnt by heart, and held-out samples gain little from it",
-        f"{seen.name} is {number(float(seen.losses[-1]))} and was never below {number(seen.least)}; the loss of the "
-        f"batches is {number(seen.now)}, less than a twentieth of that.",
+        f"{seen.name} is {seen.latest} now and was never below {number(seen.least)}; the loss of the batches is "
+        f"{seen.batches}, less than a twentieth of that.",
         f"More steps will hardly help. {_REGULARISE}",
         since=int(seen.steps[seen.best]),
     )
@@ -136,16 +147,17 @@ def _look(readings: Readings) -> _Seen:
         raise Unjudged(
             f"{name} was logged {len(losses)} {'time' if len(losses) == 1 else 'times'}; {_LOOKS} are needed"
         )
-    steps, losses = _in_blocks(steps, losses)
+    size = -(-len(losses) // _BLOCKS)
+    steps, losses = _in_blocks(steps, losses, size)
     begin = readings.derived(start).loss
     if min(begin, float(losses.min())) <= 0:
         raise Unjudged("a loss is not above 0, so there is no scale to compare with")
-    return _Seen(name, steps, losses, int(np.argmin(losses)), level(readings, _AROUND), _guess(readings, begin))
+    best, now, batches = int(np.argmin(losses)), level(readings, _AROUND), latest(readings, _AROUND)
+    return _Seen(name, steps, losses, size, best, now, batches, _guess(readings, begin))
 
 
-def _in_blocks(steps: Steps, losses: Values) -> tuple[Steps, Values]:
-    """Return the medians of as many losses in a row as leave few of them, each at the last step of its own."""
-    size = -(-len(losses) // _BLOCKS)
+def _in_blocks(steps: Steps, losses: Values, size: int) -> tuple[Steps, Values]:
+    """Return the medians of so many losses in a row, each at the last step of its own."""
     begins = range(len(losses) % size, len(losses), size)
     medians = np.array([np.median(losses[begin : begin + size]) for begin in begins])
     return steps[[begin + size - 1 for begin in begins]], medians
