@@ -18,15 +18,21 @@ from cockpitlite import __version__
 # Each command imports what it needs when it runs, so that --help answers at once.
 if TYPE_CHECKING:
     from rich.table import Table
-    from rich.text import Text
 
-    from cockpitlite.diagnosis.finding import Severity
+    from cockpitlite.diagnosis.light import Light
     from cockpitlite.store import Run
 
 RUNS = "runs"  # the folder that watch() writes to unless told otherwise
 FAULT, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 PATIENCE = 10.0  # seconds that the demo has to end by itself after Ctrl-C
-SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "info": "green"}
+STYLES: dict[Light, str] = {
+    "error": "bold red",
+    "warning": "yellow",
+    "info": "cyan",
+    "good": "green",
+    "quiet": "",
+    "unknown": "dim",
+}
 
 
 class BadInputError(Exception):
@@ -347,17 +353,11 @@ def _add_run(table: Table, path: Path, name: str) -> None:
         Text(look.state, style="bold green" if look.state == "live" else ""),
         f"{look.steps:,}",
         number(look.loss),
-        _coloured(look.verdict, look.severity),
+        Text(look.verdict, style=STYLES[look.light]),
         Text(look.optimizer),
         number(look.learning_rate),
         look.when,
     )
-
-
-def _coloured(verdict: str, severity: Severity) -> Text:
-    from rich.text import Text
-
-    return Text(verdict, style=SEVERITY_STYLES[severity])
 
 
 # What the commands share

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from cockpitlite.diagnosis import diagnose
-from cockpitlite.diagnosis.finding import Finding, Severity
+from cockpitlite.diagnosis.finding import Finding
 from cockpitlite.diagnosis.kept import ENTRY
+from cockpitlite.diagnosis.light import Light, light
 from cockpitlite.diagnosis.words import verdict
 from cockpitlite.store import Run, Values
 
@@ -50,9 +51,9 @@ class Glance:
         return plain_text(verdict(self.findings, self.steps))
 
     @property
-    def severity(self) -> Severity:
-        """How serious the first finding is; ``info`` where there is none."""
-        return self.findings[0].severity if self.findings else "info"
+    def light(self) -> Light:
+        """The verdict in a word."""
+        return light(self.findings, self.steps)
 
     @property
     def when(self) -> str:

@@ -20,10 +20,18 @@ from torch.nn import functional
 import cockpitlite
 from cockpitlite.attach import Cockpit
 from cockpitlite.diagnosis import Finding
+from cockpitlite.diagnosis.light import Light, light
 from cockpitlite.diagnosis.words import verdict
 
 EPOCHS, BATCH, EVERY = 24, 64, 2
-STYLES = {"error": "bold red", "warning": "yellow", "info": "green"}
+STYLES: dict[Light, str] = {
+    "error": "bold red",
+    "warning": "yellow",
+    "info": "cyan",
+    "good": "green",
+    "quiet": "",
+    "unknown": "dim",
+}
 
 
 @dataclass(frozen=True)
@@ -187,8 +195,8 @@ def _report(console: Console, outcomes: Sequence[Outcome], folder: Path) -> None
             f"\n[bold]learning rate {outcome.trial.learning_rate:g}[/bold]: loss {outcome.loss:.3f}, "
             f"{outcome.accuracy:.0%} of the held-out digits right"
         )
-        severity = outcome.findings[0].severity if outcome.findings else "info"
-        console.print(f"  {verdict(outcome.findings)}", style=STYLES[severity], markup=False, highlight=False)
+        style = STYLES[light(outcome.findings)]
+        console.print(f"  {verdict(outcome.findings)}", style=style, markup=False, highlight=False)
         if outcome.findings and outcome.findings[0].suggestion:
             console.print(f"  {outcome.findings[0].suggestion}", markup=False, highlight=False)
     console.print("\nRun files and plots, drawn from the run files alone:", highlight=False)

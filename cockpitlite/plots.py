@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from cockpitlite import heat, noise
 from cockpitlite.compare import Glance, glance, newest, number, plain_text
 from cockpitlite.diagnosis.advice import READING, Advice, advice
+from cockpitlite.diagnosis.light import WORDS, Light, affirms, headline
 from cockpitlite.diagnosis.words import percent
 from cockpitlite.marks import KIND_WORDS, KINDS, Mark, marks, thinned
 from cockpitlite.marks import Kind as MarkKind
@@ -51,7 +52,14 @@ GROUP_COLOURS: Final[Mapping[Group, str]] = {
 FURTHER_COLOURS: Final = (ORANGE, BLACK, SKY, VERMILION)
 HEALTHY = "#DDF1EA"
 ZONES: Final = {"too small": "#E3F1FA", "good": HEALTHY, "too large": "#FAE6DA"}
-SEVERITY_SIGNS: Final = {"error": ("✖", VERMILION), "warning": ("▲", ORANGE), "info": ("●", GREEN)}
+SIGNS: Final[dict[Light, tuple[str, str]]] = {
+    "error": ("✖", VERMILION),
+    "warning": ("▲", ORANGE),
+    "info": ("●", BLUE),
+    "good": ("✔", GREEN),
+    "quiet": ("○", GREY),
+    "unknown": ("…", GREY),
+}
 
 # Sizes in inches; the page is as wide as its columns and as high as its rows.
 COLUMN, ROW, GAP, MARGIN, HEADER, HEADING, FOOTER = 2.8, 1.2, 0.14, 0.3, 1.04, 0.28, 0.26
@@ -376,12 +384,13 @@ def _header(figure: Figure, look: Glance) -> None:
 
 def _verdict(axes: Axes, look: Glance, width: float) -> None:
     """Print the verdict by sign, word and colour, and what to do about it."""
-    sign, colour = SEVERITY_SIGNS[look.severity]
+    sign, colour = SIGNS[look.light]
     axes.add_patch(Rectangle((0, 0.14), 1, 0.3, facecolor=_tint(colour, 0.16), edgecolor=colour, linewidth=0.8))
-    word = f"{sign} {look.severity.upper()}" if look.findings else f"{sign} QUIET"
+    word = f"{sign} {WORDS[look.light].upper()}"
     _text(axes, 0.1 / width, 0.29, word, va="center", size=8.5, weight="bold")
     left = 0.1 + _width(word, 8.5, bold=True) + 0.2
-    suggestion = plain_text(look.findings[0].suggestion) if look.findings else ""
+    told = bool(look.findings) and look.light != "unknown"
+    suggestion = plain_text(headline(look.findings).suggestion) if told else ""
     sentence = f"{look.verdict} {suggestion}".strip()
     _text(axes, left / width, 0.29, _shortened(sentence, width - left - 0.1, 8.5), va="center", size=8.5)
 
@@ -398,7 +407,7 @@ def _findings(figure: Figure, look: Glance, block: _Block, taken: int, rows: int
     line = 0.125
     y = room
     for finding in look.findings:
-        sign, colour = SEVERITY_SIGNS[finding.severity]
+        sign, colour = SIGNS["good" if affirms(finding) else finding.severity]
         title = f"{finding.title} ({percent(finding.confidence)} sure)"
         paragraphs = [(title, True), (finding.explanation, False), (finding.suggestion, False)]
         lines = [

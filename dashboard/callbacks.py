@@ -222,7 +222,8 @@ def _judged(
         opened = runs.open(key)
         standing, cleared = judge.findings(opened), judge.cleared(opened)
         listed = findings(standing, cleared, panels(opened.run))
-        return verdict(standing, opened.run.last_step), listed, layers.blamed(standing)
+        said = verdict(standing, opened.run.last_step, judge.unjudged(opened))
+        return said, listed, layers.blamed(standing)
     except DiagnosisError as error:
         app.logger.error("the diagnosis of %s failed", key, exc_info=error)
         return not_judged(f"The diagnosis failed ({error})."), [], {}

@@ -13,10 +13,10 @@ from typing import Any
 
 from cockpitlite.dashboard.runs import UNREADABLE, Entry, Runs, identity_of
 from cockpitlite.dashboard.unopened import Name, Unopened
-from cockpitlite.dashboard.verdict import ICONS, WORDS, Judge
+from cockpitlite.dashboard.verdict import ICONS, Judge
 from cockpitlite.diagnosis.finding import Finding
 from cockpitlite.diagnosis.kept import Kept, last_kept
-from cockpitlite.diagnosis.thresholds import FIRST_VERDICT
+from cockpitlite.diagnosis.light import WORDS, Light, headline, light
 from cockpitlite.store import Run, is_live, log_of
 
 Signature = tuple[tuple[int, int] | None, ...]
@@ -24,7 +24,14 @@ Row = dict[str, Any]
 
 STATES = {"live": "● Live", "finished": "✓ Finished", "ended": "■ Ended", "unreadable": "✕ Unreadable"}
 NOT_JUDGED = "not judged yet"
-RANKS = {"unknown": 0, "good": 1, "info": 2, "warning": 3, "error": 4}  # of what was found, for sorting
+RANKS: dict[Light, int] = {  # of what was found, for sorting
+    "unknown": 0,
+    "good": 1,
+    "quiet": 2,
+    "info": 3,
+    "warning": 4,
+    "error": 5,
+}
 SHOWN_APART = ("optimizer.groups.0.lr", "optimizer.class", "model.class", "device")  # have columns of their own
 
 
@@ -193,13 +200,15 @@ def _name(facts: Facts) -> Name:
 
 def _found(found: Sequence[Finding | Kept] | None, steps: int) -> Row:
     """Return what of the findings is shown: the first, how many more there are, and how grave it is."""
-    if found is None or (not found and steps < FIRST_VERDICT):
-        words = NOT_JUDGED if found is None else f"{ICONS['unknown']} {WORDS['unknown']} yet"
-        return {"finding": words, "rank": RANKS["unknown"]}
-    if not found:
-        return {"finding": f"{ICONS['good']} {WORDS['good']}", "rank": RANKS["good"]}
-    top, more = found[0], f" · {len(found) - 1:,} more" if len(found) > 1 else ""
-    return {"finding": f"{ICONS[top.severity]} {WORDS[top.severity]}: {top.title}{more}", "rank": RANKS[top.severity]}
+    if found is None:
+        return {"finding": NOT_JUDGED, "rank": RANKS["unknown"]}
+    shown = light(found, steps)
+    words, more = f"{ICONS[shown]} {WORDS[shown]}", f" · {len(found) - 1:,} more" if len(found) > 1 else ""
+    if shown == "unknown":
+        words += " yet"
+    elif found:
+        words += f": {headline(found).title}{more}"
+    return {"finding": words, "rank": RANKS[shown]}
 
 
 def _tells(name: str) -> bool:

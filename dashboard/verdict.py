@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from cockpitlite.dashboard.runs import OpenRun
+from cockpitlite.diagnosis.engine import Judgement
 from cockpitlite.diagnosis.finding import Finding
-from cockpitlite.diagnosis.thresholds import FIRST_VERDICT
+from cockpitlite.diagnosis.light import RATE, WORDS, Light, headline, light
 from cockpitlite.diagnosis.words import quiet
 from cockpitlite.store import RunFileError
 
-Light = Literal["good", "info", "warning", "error", "unknown"]
-
-NO_RATE = "The learning rate could not be judged; the command “cockpitlite diagnose” says why."
 LOOKING_BACK = 0.2  # seconds of each judgement for what stood earlier in a long run
 
-ICONS: dict[Light, str] = {"good": "✓", "info": "i", "warning": "!", "error": "✕", "unknown": "…"}
-WORDS: dict[Light, str] = {
-    "good": "All well",
-    "info": "Note",
-    "warning": "Warning",
-    "error": "Error",
-    "unknown": "No verdict",
-}
+ICONS: dict[Light, str] = {"good": "✓", "quiet": "○", "info": "i", "warning": "!", "error": "✕", "unknown": "…"}
 
 
 @dataclass(frozen=True)
@@ -47,20 +37,15 @@ class Verdict:
         return WORDS[self.light]
 
 
-def verdict(findings: Sequence[Finding], last_step: int | None) -> Verdict:
-    """Return what the first finding says; findings come most likely root cause first.
-
-    Notes alone leave the light on "all well", once there are steps enough to tell: they name nothing that must change.
-    """
+def verdict(findings: Sequence[Finding], last_step: int | None, unjudged: Mapping[str, str]) -> Verdict:
+    """Return what the findings come to; they come most likely root cause first, and with why which rules found none."""
     steps = 0 if last_step is None else last_step + 1
-    noted = not findings or findings[0].severity == "info"
-    if noted and steps < FIRST_VERDICT:
-        return Verdict("unknown", quiet(steps))
-    if not findings:
-        return Verdict("good", quiet(steps), NO_RATE)
-    top = findings[0]
-    light: Light = "good" if top.severity == "info" else top.severity
-    return Verdict(light, top.title, top.suggestion)
+    shown = light(findings, steps)
+    if shown == "unknown" or not findings:
+        why = unjudged.get(RATE) if shown == "quiet" else None
+        return Verdict(shown, quiet(steps), f"The learning rate was not judged: {why}." if why else "")
+    told = headline(findings)
+    return Verdict(shown, told.title, told.suggestion)
 
 
 def not_judged(reason: str) -> Verdict:
@@ -78,6 +63,7 @@ class _Known:
 
     stand: tuple[int | None, int]
     standing: list[Finding]
+    unjudged: Mapping[str, str]
     cleared: list[Finding] = field(default_factory=list)
     complete: bool = False
 
@@ -99,7 +85,8 @@ class Judge:
         with self._lock:
             known = self._known.get(opened.identity)
             if known is None or known.stand != stand:
-                known = _Known(stand, _diagnosed(opened), known.cleared if known else [])
+                judgement = _diagnosed(opened)
+                known = _Known(stand, judgement.findings, judgement.unjudged, known.cleared if known else [])
                 self._known[opened.identity] = known
         return known.standing
 
@@ -107,6 +94,10 @@ class Judge:
         """Return what a run was last found to have, None where it was not judged ``since`` a step; never judges."""
         known = self._known.get(identity)
         return None if known is None or (known.stand[0] or 0) < since else known.standing
+
+    def unjudged(self, opened: OpenRun) -> Mapping[str, str]:
+        """Return the codes of the rules that could not judge a run when :meth:`findings` did, with their reasons."""
+        return self._known[opened.identity].unjudged
 
     def cleared(self, opened: OpenRun) -> list[Finding]:
         """Return what has cleared, as far as it is known yet: of a long run each call looks back a little further.
@@ -120,11 +111,11 @@ class Judge:
         return known.cleared
 
 
-def _diagnosed(opened: OpenRun) -> list[Finding]:
+def _diagnosed(opened: OpenRun) -> Judgement:
     try:
-        from cockpitlite.diagnosis import diagnose  # here, so that the page stands before the rules are loaded
+        from cockpitlite.diagnosis.engine import judged  # here, so that the page stands before the rules are loaded
 
-        return list(diagnose(opened.run))
+        return judged(opened.run)
     except (OSError, RunFileError):
         raise
     except Exception as error:  # a rule at fault must not take the page down; the page says that it failed

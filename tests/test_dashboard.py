@@ -26,13 +26,17 @@ import cockpitlite.diagnosis
 from cockpitlite import heat
 from cockpitlite.dashboard import access, create_app, figures, gauge, heatmaps, layout, live, reduce, ticks, updates
 from cockpitlite.dashboard.findings import findings
+from cockpitlite.dashboard.listing import RANKS
 from cockpitlite.dashboard.live import Asked
 from cockpitlite.dashboard.readings import Layers, Readings, RunReader, Series
 from cockpitlite.dashboard.runs import Runs, check, panels
 from cockpitlite.dashboard.text import number, plain, shortened
 from cockpitlite.dashboard.updates import Shown, View
-from cockpitlite.dashboard.verdict import DiagnosisError, Judge, not_judged, verdict
+from cockpitlite.dashboard.verdict import ICONS, DiagnosisError, Judge, not_judged, verdict
+from cockpitlite.diagnosis import engine
+from cockpitlite.diagnosis.engine import Judgement
 from cockpitlite.diagnosis.finding import Evidence, Finding
+from cockpitlite.diagnosis.light import WORDS
 from cockpitlite.marks import Mark, marks
 from cockpitlite.panel import Panel
 from cockpitlite.store import Event, Histogram, Run, RunFileError, RunWriter, load
@@ -1112,14 +1116,42 @@ TOO_LARGE = Finding(
 )
 
 
+NOTE = dataclasses.replace(TOO_LARGE, code="R3b", severity="info", title="The learning rate could be larger")
+IN_RANGE = dataclasses.replace(NOTE, code="R4", title="Learning rate in range, towards its lower end", suggestion="")
+
+
 def test_the_verdict_is_the_first_finding():
-    said = verdict([TOO_LARGE, dataclasses.replace(TOO_LARGE, title="second")], 2)
+    said = verdict([TOO_LARGE, dataclasses.replace(TOO_LARGE, title="second")], 2, {})
     assert (said.light, said.sentence, said.remedy) == ("error", TOO_LARGE.title, TOO_LARGE.suggestion)
-    assert verdict([], 24).light == "good"
-    assert verdict([dataclasses.replace(TOO_LARGE, severity="info")], 24).light == "good"
-    assert verdict([], 2).light == verdict([dataclasses.replace(TOO_LARGE, severity="info")], 23).light == "unknown"
-    assert verdict([], None).sentence == "Too early to tell: no step has been recorded yet."
+    assert verdict([], 2, {}).light == verdict([NOTE], 22, {}).light == verdict([IN_RANGE], 22, {}).light == "unknown"
+    assert verdict([], None, {}).sentence == "Too early to tell: no step has been recorded yet."
     assert not_judged("why").light == "unknown"
+
+
+def test_all_is_well_only_where_nothing_stands_but_that_the_learning_rate_is_in_range():
+    said = verdict([IN_RANGE], 24, {})
+    assert (said.light, said.word, said.icon, said.sentence) == ("good", "All well", "✓", IN_RANGE.title)
+    unclear = dataclasses.replace(IN_RANGE, title="No clear verdict on the learning rate")
+    for found in ([NOTE], [NOTE, IN_RANGE], [IN_RANGE, NOTE], [unclear, NOTE]):
+        said = verdict(found, 24, {})
+        told = next(finding for finding in found if finding is not IN_RANGE)
+        assert (said.light, said.word, said.icon, said.sentence) == ("info", "Note", "i", told.title)
+
+
+def test_where_the_learning_rate_was_not_judged_the_page_says_why():
+    said = verdict([], 24, {"R4": "alpha_same was not recorded", "R3": "another reason"})
+    assert (said.light, said.word, said.icon) == ("quiet", "Nothing found", "○")
+    assert said.sentence == "No fault found so far."
+    assert said.remedy == "The learning rate was not judged: alpha_same was not recorded."
+    assert "not judged" not in verdict([], 2, {"R4": "5 are needed"}).remedy
+
+
+def test_each_light_has_a_sign_and_a_word_of_its_own():
+    assert len(set(ICONS.values())) == len(set(WORDS.values())) == len(ICONS)
+    assert set(ICONS) == set(WORDS) == set(RANKS)
+    css = (Path(layout.__file__).parent / "assets" / "style.css").read_text()
+    assert all(f".verdict.{light}" in css for light in ICONS)
+    assert all(f".runs-table .{light}-cell" in css for light in ICONS)
 
 
 @pytest.mark.parametrize(("severity", "word"), [("error", "Error"), ("warning", "Warning"), ("info", "Note")])
@@ -1182,13 +1214,14 @@ def test_a_judge_looks_back_until_it_has_seen_all(tmp_path, monkeypatch):
 
 def test_a_run_is_judged_again_only_when_it_has_grown(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(cockpitlite.diagnosis, "diagnose", lambda run: calls.append(run) or [TOO_LARGE], raising=False)
+    judgement = Judgement([TOO_LARGE], {"R4": "why"})
+    monkeypatch.setattr(engine, "judged", lambda run: calls.append(run) or judgement)
     run = SyntheticRun(tmp_path / "run.cockpit")
     run.write(2)
     runs, judge = Runs(tmp_path), Judge()
     assert judge.findings(runs.open("run.cockpit")) == [TOO_LARGE]
     judge.findings(runs.open("run.cockpit"))
-    assert len(calls) == 1
+    assert len(calls) == 1 and judge.unjudged(runs.open("run.cockpit")) == {"R4": "why"}
     run.write(1)
     judge.findings(runs.open("run.cockpit"))
     assert len(calls) == 2
@@ -1199,7 +1232,7 @@ def test_a_rule_that_fails_is_told_and_not_hidden(tmp_path, monkeypatch):
     def fail(run: Run) -> list[Finding]:
         raise ZeroDivisionError("in rule R9")
 
-    monkeypatch.setattr(cockpitlite.diagnosis, "diagnose", fail, raising=False)
+    monkeypatch.setattr(engine, "judged", fail)
     write_run(tmp_path / "run.cockpit", steps=2)
     with pytest.raises(DiagnosisError, match="ZeroDivisionError: in rule R9"):
         Judge().findings(Runs(tmp_path).open("run.cockpit"))
@@ -1211,7 +1244,7 @@ def test_the_findings_of_a_run_can_be_shown(kind, tmp_path):
     opened = Runs(tmp_path).open("run.cockpit")
     judge = Judge()
     found = judge.findings(opened)
-    assert verdict(found, opened.run.last_step).sentence
+    assert verdict(found, opened.run.last_step, judge.unjudged(opened)).sentence
     assert "<" not in words_of(findings(found, judge.cleared(opened), panels(opened.run)))
 
 

@@ -15,10 +15,22 @@ from made_runs import PARAMETERS, MadeRun, falling
 
 import cockpitlite
 from cockpitlite.diagnosis import Finding, calibration, diagnose, engine, thresholds, unjudged
+from cockpitlite.diagnosis.light import light
 from cockpitlite.diagnosis.readings import Readings
 from cockpitlite.diagnosis.rule import rule
 from cockpitlite.diagnosis.window import SLOPES, length, windows
-from cockpitlite.diagnosis.words import QUIET, describe, listed, measured, new_rate, number, percent, times, verdict
+from cockpitlite.diagnosis.words import (
+    QUIET,
+    describe,
+    listed,
+    measured,
+    new_rate,
+    number,
+    percent,
+    quiet,
+    times,
+    verdict,
+)
 from cockpitlite.store import RunFileError, RunWriter, load
 
 NAN = math.nan
@@ -418,3 +430,13 @@ class TestWords:
         assert verdict([gone]) == QUIET
         assert verdict([gone, first]) == "Learning rate too large (99 % sure)."
         assert verdict([first, second, note]) == "Learning rate too large (99 % sure; 1 more finding)."
+
+    def test_a_note_is_told_before_the_one_that_all_is_well(self):
+        note = Finding("F9d", "info", 0.9, "Parts are frozen", "")
+        good = Finding("R4", "info", 0.85, "Learning rate in range", "")
+        assert verdict([good, note], 25) == "Parts are frozen (90 % sure)."
+        assert verdict([good], 25) == "Learning rate in range (85 % sure)."
+        assert verdict([good, note], 24) == quiet(24)
+        lights = [light(found, 25) for found in ([], [good], [good, note], [note])]
+        assert lights == ["quiet", "good", "info", "info"]
+        assert light([good], 24) == "unknown" and light([good]) == "good"

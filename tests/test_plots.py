@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from synthetic_runs import FULL_PANELS, HISTOGRAM, JOINT, NONFINITE_STEP, SyntheticRun, write_run
 
 from cockpitlite.compare import glance
+from cockpitlite.diagnosis.light import WORDS
 from cockpitlite.panel import Panel
 from cockpitlite.plots import plot
 from cockpitlite.reduction import in_bursts, nonfinite_steps, reduce_min_max, smooth
@@ -164,6 +165,7 @@ def test_the_page_has_every_heading_every_panel_and_the_verdict(tmp_path, kind):
     for panel in run.panels():
         assert any(text.startswith(panel.title) for text in words), panel.title
     assert any(text.startswith(glance(run).verdict) for text in words)
+    assert any(text.endswith(f" {WORDS[glance(run).light].upper()}") for text in words)
     described = next(text for text in words if text.startswith("DigitsCNN"))
     assert "21,840 parameters" in described and "SGD (lr " in described and described.endswith("cpu")
     assert any(text.startswith("120 steps, finished, started 20") for text in words)

@@ -117,15 +117,19 @@ def test_a_judged_run_shows_its_worst_finding(tmp_path):
 FOUND = {
     "blew-up": [("R0", "error", "The loss is NaN"), ("R1", "warning", "Learning rate too large")],
     "slow": [("R2", "warning", "Learning rate too small")],
+    "in-range-but": [("R4", "info", "Learning rate in range"), ("F9d", "info", "Parts are frozen")],
     "noted": [("R7", "info", "At the edge of stability")],
     "quiet": [],
+    "good": [("R4", "info", "Learning rate in range")],
     "unjudged": None,
 }
 SAID = {
     "blew-up": "✕ Error: The loss is NaN · 1 more",
     "slow": "! Warning: Learning rate too small",
     "noted": "i Note: At the edge of stability",
-    "quiet": "✓ All well",
+    "in-range-but": "i Note: Parts are frozen · 1 more",
+    "quiet": "○ Nothing found",
+    "good": "✓ All well: Learning rate in range",
     "unjudged": "not judged yet",
 }
 
@@ -145,7 +149,7 @@ def test_a_run_that_judged_itself_shows_what_it_found_and_no_run_is_judged(tmp_p
     monkeypatch.setattr(verdict, "_diagnosed", lambda opened: pytest.fail("a run was judged for the table"))
     rows = {row["run"]: row for row in listed(tmp_path).news(None).added}
     assert {name: row["finding"] for name, row in rows.items()} == SAID
-    assert sorted(rows, key=lambda name: -rows[name]["rank"]) == list(FOUND)
+    assert [rows[name]["rank"] for name in FOUND] == [5, 4, 3, 3, 2, 1, 0]
     assert not any("finding" in name for row in rows.values() for name in row if name.startswith("set "))
 
 

@@ -100,11 +100,18 @@ def diagnose(run: Run | str | Path, history: bool = False) -> list[Finding]:
     looked for. Of a run that grows, only what is new is read when the same object is given again. Raises what
     :func:`cockpitlite.load` raises.
     """
-    run = run if isinstance(run, Run) else load(run)
+    run = _opened(run)
     with run.held() as file:
         readings = Readings(file, run.memory)
         standing = judge(readings).findings
         return standing + look_back(readings)[0] if history else standing
+
+
+def judged(run: Run | str | Path) -> Judgement:
+    """Return what :func:`diagnose` and :func:`unjudged` do, at the price of one."""
+    run = _opened(run)
+    with run.held() as file:
+        return judge(Readings(file, run.memory))
 
 
 def past(run: Run, seconds: float) -> tuple[list[Finding], bool]:
@@ -115,7 +122,7 @@ def past(run: Run, seconds: float) -> tuple[list[Finding], bool]:
 
 def unjudged(run: Run | str | Path) -> dict[str, str]:
     """Return the codes of the rules that could not judge a run, with the reason for each."""
-    return judge(Readings(run if isinstance(run, Run) else load(run))).unjudged
+    return judged(run).unjudged
 
 
 def judge(readings: Readings) -> Judgement:
@@ -138,6 +145,10 @@ def judge(readings: Readings) -> Judgement:
         if finding is not None:
             found.append((rule, finding))
     return Judgement(_ordered(found), reasons)
+
+
+def _opened(run: Run | str | Path) -> Run:
+    return run if isinstance(run, Run) else load(run)
 
 
 def look_back(readings: Readings, seconds: float = math.inf) -> tuple[list[Finding], bool]:

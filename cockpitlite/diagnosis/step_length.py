@@ -18,6 +18,7 @@ from cockpitlite.diagnosis.calibration import GOOD_IN_RANGE, RIGHT_IF_LARGE, bey
 from cockpitlite.diagnosis.course import blow_up, fraction_left, start
 from cockpitlite.diagnosis.finding import Finding, Severity
 from cockpitlite.diagnosis.layers import began_at_zero
+from cockpitlite.diagnosis.light import IN_RANGE, RATE
 from cockpitlite.diagnosis.rate import FAMILY_WORDS, calibrated, family, looks_ahead, momentum, rate
 from cockpitlite.diagnosis.readings import Readings, Unjudged
 from cockpitlite.diagnosis.rule import FAULT, rule
@@ -217,7 +218,7 @@ def could_be_larger(readings: Readings) -> Finding | None:
     )
 
 
-@rule("R4", needs=_NEEDS, silenced_by=(*_ABOVE, "R2", "R2b", "R3", "R3b"))
+@rule(RATE, needs=_NEEDS, silenced_by=(*_ABOVE, "R2", "R2b", "R3", "R3b"))
 def in_range(readings: Readings) -> Finding | None:
     """Nothing speaks against the learning rate: the steps are as long as in good runs.
 
@@ -234,10 +235,10 @@ def in_range(readings: Readings) -> Finding | None:
     ranged = f"Good runs with {FAMILY_WORDS[seen.kind]} have an alpha_same of {number(low)} to {number(high)}; here"
     confidence = _tempered(readings, min(seen.certainty * odds["good"] * _surely_there(seen), GOOD_IN_RANGE[seen.kind]))
     return Finding(
-        code="R4",
+        code=RATE,
         severity="info",
         confidence=confidence,
-        title="No clear verdict on the learning rate" if confidence < 0.5 else f"Learning rate in range{_end(seen)}",
+        title="No clear verdict on the learning rate" if confidence < 0.5 else f"{IN_RANGE}{_end(seen)}",
         explanation=f"{_compared(readings, seen, ranged)} {_best(readings, seen)}",
         evidence=seen.window.evidence,
         since=seen.window.first,

@@ -10,6 +10,7 @@ import numpy as np
 
 from cockpitlite.diagnosis import thresholds as t
 from cockpitlite.diagnosis.finding import Evidence, Finding
+from cockpitlite.diagnosis.light import headline, light
 
 WIDTH = 100
 QUIET = "No fault found so far."
@@ -34,7 +35,9 @@ def verdict(findings: Sequence[Finding], steps: int | None = None) -> str:
     standing = [finding for finding in findings if finding.until is None]
     if not standing:
         return QUIET if steps is None else quiet(steps)
-    first = standing[0]
+    if steps is not None and light(standing, steps) == "unknown":
+        return quiet(steps)
+    first = headline(standing)
     serious = sum(finding.severity != "info" for finding in standing[1:])
     more = f"; {serious} more {plural('finding', serious)}" if serious else ""
     return f"{first.title} ({percent(first.confidence)} sure{more})."
