@@ -14,7 +14,7 @@ from cockpitlite.dashboard.findings import findings
 from cockpitlite.dashboard.listing import Listing
 from cockpitlite.dashboard.runs import UNREADABLE, Runs, panels
 from cockpitlite.dashboard.unopened import Unopened
-from cockpitlite.dashboard.verdict import DiagnosisError, Judge, Verdict, not_judged, verdict
+from cockpitlite.dashboard.verdict import DiagnosisError, Judge, Verdict, lost, not_judged, verdict
 
 
 def register(app: Dash, runs: Runs, judge: Judge, shelf: Shelf) -> None:
@@ -127,15 +127,21 @@ def _register_diagnosis(app: Dash, runs: Runs, judge: Judge) -> None:
         Input("picker", "value"),
         State("judged", "data"),
     )
-    def diagnose(_: Any, key: str | None, before: Sequence[str] | None) -> tuple[Any, ...]:
-        """Say what is wrong with the run; nothing changes on the page while that is the same, or cannot be known."""
+    def diagnose(_: Any, key: str | None, before: Sequence[Any] | None) -> tuple[Any, ...]:
+        """Say what is wrong with the run; nothing changes on the page while that is the same.
+
+        Where the run cannot be read any more, its findings stay, but no verdict.
+        """
+        listed: Any
+        layers_blamed: Any
         try:
             said, listed, layers_blamed = _judged(app, runs, judge, key)
+            now = [key, repr((said, listed)), bool(listed)]
         except UNREADABLE:  # the tick says why
-            if before is not None and before[0] == key:
-                return (no_update,) * 5
-            said, listed, layers_blamed = not_judged("A run that cannot be read cannot be judged."), [], {}
-        now = [key, repr((said, listed))]
+            known = before is not None and before[0] == key and before[2]
+            said = lost() if known else not_judged("A run that cannot be read cannot be judged.")
+            listed, layers_blamed = (no_update, no_update) if known else ([], {})
+            now = [key, repr(said), known]
         if now == before:
             return (no_update,) * 5
         title = " ".join(filter(None, (said.icon, said.sentence, f"– {key}" if key else "")))

@@ -191,7 +191,7 @@ def standing(meta: Mapping[str, Any], live: bool, last: int | None, names: Seque
 
 def unreadable() -> Component:
     """Return the badge of a run that cannot be read now."""
-    return _badge("Unreadable", "ended", "The page shows what it had read of this run.")
+    return _badge("Unreadable", "ended", "The file of this run is lost or damaged.")
 
 
 def _state(meta: Mapping[str, Any], live: bool) -> Component:

@@ -79,6 +79,11 @@ class Runs:
                 self._open.popitem(last=False)
         return known
 
+    def is_of_another(self, key: str, identity: str | None) -> bool:
+        """Whether a run that was opened lately had this identity, and it is not the one of that key."""
+        with self._lock:
+            return any(name != key and known.identity == identity for name, known in self._open.items())
+
     def paths(self) -> dict[str, Path]:
         """Return the runs that really lie below the root: links that lead out of it are left out."""
         if self.root.is_file():

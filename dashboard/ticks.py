@@ -71,7 +71,18 @@ def answered(runs: Runs, judge: Judge, asked: Mapping[str, Any]) -> dict[str, An
         answer |= {"identity": board, "charts": changes, "more": layout.more(drawn, count)}
         return answer | _legend(opened, asked)
     except UNREADABLE as error:
-        return {"frame": {"notice": trouble.unreadable(error), "state": layout.unreadable()}}
+        return _unreadable(error, page, board, runs.is_of_another(key, board))
+
+
+def _unreadable(error: BaseException, page: str, board: str | None, of_another: bool) -> dict[str, Any]:
+    """Return what is said of a run that cannot be read; what stands there of another one is taken away."""
+    has_charts = page not in ("layers", "runs")  # those have boards of their own
+    shown = has_charts and board is not None and not of_another
+    answer: dict[str, Any] = {"frame": {"notice": trouble.unreadable(error, shown), "state": layout.unreadable()}}
+    if has_charts and not shown:
+        answer["frame"] |= {"step": None, "facts": []}
+        answer |= {"board": [], "vital": []} if of_another else {}
+    return answer
 
 
 def _legend(opened: OpenRun, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,10 +16,11 @@ FULL = 2**20  # free bytes below which a disk is called full
 SLACK = 5.0  # seconds by which the clocks of a machine may differ
 
 
-def unreadable(error: BaseException) -> str:
-    """Return what is said when a run file is lost or damaged while it is on the page."""
+def unreadable(error: BaseException, shown: bool) -> str:
+    """Return what is said of a run file that is lost or damaged; the run may be ``shown`` as it was read before."""
     reason = str(error) if isinstance(error, OSError | RunFileError) else f"{type(error).__name__}: {error}"
-    return f"This run cannot be read now: {reason}. The page shows what it had read, and keeps trying."
+    page = "The page shows what it had read, and keeps trying" if shown else "The page keeps trying"
+    return f"This run cannot be read now: {reason}. {page}."
 
 
 def silent(path: Path, meta: Mapping[str, Any]) -> str | None:

@@ -53,6 +53,11 @@ def not_judged(reason: str) -> Verdict:
     return Verdict("unknown", reason)
 
 
+def lost() -> Verdict:
+    """Return the verdict on a run that was judged, and cannot be read any more."""
+    return Verdict("unknown", "The file of this run can no longer be read.", "The findings are those from before.")
+
+
 class DiagnosisError(RuntimeError):
     """A rule failed; the message says how."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from page_server import page_server
-from synthetic_runs import SyntheticRun
+from synthetic_runs import SyntheticRun, write_run
 from test_browser import trainer
 from visiting import LAST, Visit, visit
 
@@ -77,3 +77,42 @@ def test_a_server_with_a_new_token_is_told(browser, tmp_path):
             assert [words for words in seen.said if NETWORK not in words] == []
             opened.close()
             assert second.end() == (0, "", "")
+
+
+def test_a_damaged_file_leaves_the_findings_and_no_green_light(browser, tmp_path):
+    path = write_run(tmp_path / "run.cockpit", steps=300)
+    write_run(tmp_path / "other.cockpit", steps=300)
+    whole = path.read_bytes()
+    with page_server(tmp_path) as server:
+        with visit(browser, f"{server.url}?run=run.cockpit") as seen:
+            seen.until_charts()
+            seen.page.locator(".verdict.good .word", has_text="All well").wait_for()
+            found = seen.page.locator("#findings").inner_text()
+            path.write_bytes(whole[:3000])
+            seen.page.locator(".verdict.unknown .sentence", has_text="can no longer be read").wait_for()
+            seen.page.locator("#notice", has_text="The page shows what it had read").wait_for()
+            assert seen.page.title().startswith("… The file of this run can no longer be read")
+            assert seen.page.locator("#findings").inner_text() == found
+            assert seen.chart("Gradient norm", LAST) == 299
+            seen.page.reload()
+            seen.page.locator("#notice", has_text="cannot be read now").wait_for()
+            seen.page.locator(".verdict.unknown .sentence", has_text="cannot be judged").wait_for()
+            assert "shows" not in seen.page.locator("#notice").inner_text()
+            path.write_bytes(whole)
+            seen.page.locator(".verdict.good").wait_for()
+            seen.until_charts()
+        assert server.end()[0] == 0
+
+
+def test_the_charts_of_a_run_do_not_stand_for_one_that_cannot_be_read(browser, tmp_path):
+    write_run(tmp_path / "fine.cockpit", steps=300)
+    (tmp_path / "damaged.cockpit").write_bytes(b"no run file" * 1000)
+    with page_server(tmp_path) as server:
+        with visit(browser, f"{server.url}?run=fine.cockpit") as seen:
+            seen.until_charts()
+            seen.page.locator("#picker").click()
+            seen.page.get_by_role("option", name="damaged").click()
+            seen.page.locator("#notice", has_text="cannot be read now").wait_for()
+            seen.until("!document.querySelector('#board [data-panel], #vital [data-panel]')")
+            assert seen.page.locator("#step").inner_text() == "" == seen.page.locator("#facts").inner_text()
+        assert server.end()[0] == 0

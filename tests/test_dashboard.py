@@ -1248,6 +1248,73 @@ def test_the_findings_of_a_run_can_be_shown(kind, tmp_path):
     assert "<" not in words_of(findings(found, judge.cleared(opened), panels(opened.run)))
 
 
+def judgement_of(client, key, before=None):
+    """Ask for the verdict on a run as a page does that was told ``before``; return what changes on it."""
+    outputs = {"verdict": "children", "findings": "children", "title": "data-title", "judged": "data", "blamed": "data"}
+    inputs = [{"id": "look", "property": "data", "value": 1}, {"id": "picker", "property": "value", "value": key}]
+    body = {
+        "output": f"..{'...'.join(f'{name}.{prop}' for name, prop in outputs.items())}..",
+        "outputs": [{"id": name, "property": prop} for name, prop in outputs.items()],
+        "inputs": inputs,
+        "state": [{"id": "judged", "property": "data", "value": before}],
+        "changedPropIds": ["look.data"],
+    }
+    answer = client.post("/_dash-update-component", json=body)
+    assert answer.status_code in (200, 204)
+    return {name: said[outputs[name]] for name, said in answer.get_json()["response"].items()} if answer.data else {}
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def overwritten(path):
+    path.write_bytes(b"no run file" * 1000)
+
+
+@pytest.mark.parametrize("damage", [cut_off, overwritten, Path.unlink])
+def test_a_run_that_cannot_be_read_any_more_keeps_its_findings_but_no_green_light(damage, tmp_path):
+    path = write_run(tmp_path / "run.cockpit", steps=300)
+    whole = path.read_bytes()
+    client = client_of(create_app(tmp_path))
+    first = judgement_of(client, "run.cockpit")
+    assert "verdict good" in json.dumps(first["verdict"]) and first["title"].startswith("✓")
+    damage(path)
+    then = judgement_of(client, "run.cockpit", first["judged"])
+    assert set(then) == {"verdict", "title", "judged"}  # the findings and the layers they name are left as they are
+    words = json.dumps(then["verdict"], ensure_ascii=False)
+    assert "verdict unknown" in words and "No verdict" in words and "can no longer be read" in words
+    assert then["title"].startswith("…") and "No fault" not in then["title"]
+    assert judgement_of(client, "run.cockpit", then["judged"]) == {}
+    afresh = judgement_of(client, "run.cockpit")
+    assert afresh["findings"] == [] and "cannot be judged" in json.dumps(afresh["verdict"])
+    assert judgement_of(client, "run.cockpit", afresh["judged"]) == {}
+    path.write_bytes(whole)
+    again = judgement_of(client, "run.cockpit", then["judged"])
+    assert "verdict good" in json.dumps(again["verdict"]) and again["findings"] == first["findings"]
+
+
+def test_what_is_said_of_an_unreadable_run_is_true_of_what_the_page_shows(tmp_path):
+    for name in ("run", "other"):
+        write_run(tmp_path / f"{name}.cockpit", steps=30)
+    client = client_of(create_app(tmp_path))
+    boards = {name: ask(client, f"{name}.cockpit").get_json()["identity"] for name in ("run", "other")}
+    overwritten(tmp_path / "run.cockpit")
+
+    def told(**more):
+        return client.post("/tick", json=request_for("run.cockpit", **more)).get_json()
+
+    shown = told(board=boards["run"])
+    assert "The page shows what it had read" in shown["frame"]["notice"]
+    assert set(shown) == {"frame"} and "step" not in shown["frame"]
+    opened_later = told()
+    assert "shows" not in opened_later["frame"]["notice"] and set(opened_later) == {"frame"}
+    from_another = told(board=boards["other"])
+    assert "shows" not in from_another["frame"]["notice"]
+    assert (from_another["board"], from_another["vital"]) == ([], [])
+    assert (from_another["frame"]["step"], from_another["frame"]["facts"]) == (None, [])
+
+
 # The app ----------------------------------------------------------------------------------------------------------
 
 
