@@ -120,7 +120,7 @@ FOUND = {
     "in-range-but": [("R4", "info", "Learning rate in range"), ("F9d", "info", "Parts are frozen")],
     "noted": [("R7", "info", "At the edge of stability")],
     "quiet": [],
-    "good": [("R4", "info", "Learning rate in range")],
+    "good": [("R4", "info", "Learning rate in range, towards its lower end")],
     "unjudged": None,
 }
 SAID = {
@@ -129,7 +129,7 @@ SAID = {
     "noted": "i Note: At the edge of stability",
     "in-range-but": "i Note: Parts are frozen · 1 more",
     "quiet": "○ Nothing found",
-    "good": "✓ All well: Learning rate in range",
+    "good": "✓ All well: Learning rate in range, towards its lower end",
     "unjudged": "not judged yet",
 }
 
@@ -515,11 +515,14 @@ HEADER = ".runs-table .ag-header-cell[col-id={}] .ag-header-cell-label"
 def test_findings_sort_by_how_grave_they_are_and_are_filtered_by_their_words(browser, tmp_path):
     judged_by_themselves(tmp_path)
     with page_server(tmp_path) as server, visit(browser, server.url + "?page=runs") as seen:
-        seen.until(f"{ROWS} === 5")
+        seen.until(f"{ROWS} === 7")
         seen.page.locator(HEADER.format("finding")).click()
-        seen.until(f"{NAMES}.join() === 'blew-up,slow,unjudged,noted,quiet'")  # the page has judged the run it shows
+        gravest_first = "blew-up,slow,in-range-but,noted,quiet,good,unjudged"  # the page has judged the run it shows
+        seen.until(f"{NAMES}.join() === '{gravest_first}'")
         seen.page.locator(HEADER.format("finding")).click()
-        seen.until(f"{NAMES}.join() === 'quiet,noted,unjudged,slow,blew-up'")
+        seen.until(f"{NAMES}.join() === '{','.join(gravest_first.split(',')[::-1])}'")
+        for light in ("good", "quiet", "info"):
+            seen.page.locator(f".runs-table .{light}-cell").first.wait_for()
         seen.page.locator(".runs-table .ag-floating-filter[col-id=finding] input").first.fill("warning")
         seen.until(f"{NAMES}.join() === 'slow'")
         assert seen.page.locator(".runs-table .warning-cell").count() == 1
