@@ -64,6 +64,7 @@ def page(news: News) -> list[Component]:
             ],
             className="compare-head",
         ),
+        dcc.Store(id=part("kept")),
         dcc.Store(id=part("selected")),
         dcc.Store(id=part("compared")),
     ]

@@ -521,6 +521,62 @@ def test_findings_sort_by_how_grave_they_are_and_are_filtered_by_their_words(bro
         assert seen.page.locator(".runs-table .warning-cell").count() == 1
 
 
+FILTERS = "[...document.querySelectorAll('.runs-table .ag-floating-filter input')].map((field) => field.value).join('')"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
+def test_the_address_restores_how_the_table_is_sorted_and_filtered(browser, tmp_path, scheme, width):
+    swept(tmp_path, rates=(0.01, 0.1, 1.0, 10.0))
+    write_run(tmp_path / "a%2C:b,c.cockpit", steps=3)
+    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
+    with page_server(tmp_path) as server, visit(browser, server.url + "?page=runs", **options) as seen:
+        seen.until(f"{ROWS} === 5")
+        assert "sort=" not in seen.page.url and "filter=" not in seen.page.url  # it is as it comes
+        field = seen.page.locator(".runs-table .ag-floating-filter input").first
+        seen.page.locator(HEADER.format("run")).click()
+        seen.until("location.search.includes('sort=run')")
+        seen.page.locator(HEADER.format("run")).click()
+        seen.until("location.search.includes('sort=-run')")
+        field.fill("%2C:b,")
+        seen.until(f"{NAMES}.join('; ') === 'a%2C:b,c' && location.search.includes('filter=')")
+        with visit(browser, seen.page.url, **options) as again:
+            again.until(f"{NAMES}.join('; ') === 'a%2C:b,c' && {FILTERS} === '%2C:b,'")
+            assert again.page.url == seen.page.url
+        field.fill("rate-")
+        seen.until(f"{NAMES}.join() === 'rate-10.0,rate-1.0,rate-0.1,rate-0.01'")
+        seen.until("location.search.endsWith('filter=run%3Acontains%3Arate-')")
+        seen.page.locator(".runs-table [col-id=run].ag-cell", has_text="rate-1.0").click()
+        seen.until("document.documentElement.dataset.page === 'overview'")
+        seen.page.reload()
+        seen.page.go_back()  # to an address that names what the table of a fresh page does not show yet
+        seen.until(f"{NAMES}.join() === 'rate-10.0,rate-1.0,rate-0.1,rate-0.01' && {FILTERS} === 'rate-'")
+        seen.page.evaluate("history.pushState(null, '', '?page=runs&sort=run')")
+        seen.page.evaluate("history.pushState(null, '', '?page=runs')")
+        seen.page.go_back()
+        seen.until(f"{NAMES}.join('; ') === 'a%2C:b,c; rate-0.01; rate-0.1; rate-1.0; rate-10.0' && {FILTERS} === ''")
+
+
+@pytest.mark.browser
+def test_an_address_sorts_and_filters_by_numbers_and_nonsense_in_it_is_passed_over(browser, tmp_path):
+    swept(tmp_path, rates=(0.01, 0.1, 1.0, 10.0))
+    addresses = {
+        "sort=rate&filter=rate:greaterThan:0.05;lessThan:5": ["rate-0.1", "rate-1.0"],
+        "sort=-steps,-rate&filter=run:equals:rate-0.1|endsWith:0.0": ["rate-10.0", "rate-0.1"],
+        "sort=none,colour,-&filter=rate:inRange:1,rate:above:1,rate:greaterThan:x,:::,run,%25": None,
+        "sort=&filter=rate:greaterThan:,run:contains:,ag-Grid-SelectionColumn:blank,rate:equals:1;equals:1;equals:1": None,
+    }
+    with page_server(tmp_path) as server:
+        for address, names in addresses.items():
+            with visit(browser, f"{server.url}?page=runs&{address}") as seen:
+                seen.until(f"{ROWS} === {len(names or '....')}")
+                if names is None:
+                    seen.until("!/sort=|filter=/.test(location.search)")
+                    assert seen.page.evaluate(f"{NAMES}.length") == 4
+                else:
+                    seen.until(f"{NAMES}.join() === '{','.join(names)}'")
+
+
 @pytest.mark.browser
 def test_names_from_files_are_text_in_the_table_the_findings_and_the_comparison(browser, tmp_path):
     markup = "<img src=x onerror=window.hurt=1>"

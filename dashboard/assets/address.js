@@ -105,7 +105,9 @@
   }
 
   function tell() {
-    window.dash_clientside.set_props("address", { data: Date.now() });
+    if (begun) { // else the address is read as soon as the page stands
+      window.dash_clientside.set_props("address", { data: Date.now() });
+    }
   }
 
   document.addEventListener("click", function (event) {
