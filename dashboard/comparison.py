@@ -17,8 +17,7 @@ from dash.development.base_component import Component
 from cockpitlite.dashboard import layout, overlays, sweep
 from cockpitlite.dashboard.attributes import attributes
 from cockpitlite.dashboard.compared import Change, Member, Part
-from cockpitlite.dashboard.listing import signature
-from cockpitlite.dashboard.runs import UNREADABLE, Runs
+from cockpitlite.dashboard.runs import UNREADABLE, Runs, signature
 from cockpitlite.dashboard.updates import View
 
 KEPT = 200  # runs whose readings are kept in memory, or as many as are compared at once

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cockpitlite.dashboard.runs import UNREADABLE, Entry, Runs, identity_of
+from cockpitlite.dashboard.runs import UNREADABLE, Entry, Runs, Signature, identity_of, signature, started
 from cockpitlite.dashboard.unopened import Name, Unopened
 from cockpitlite.dashboard.verdict import ICONS, WORDS, Judge
 from cockpitlite.diagnosis.finding import Finding
 from cockpitlite.diagnosis.kept import Kept, last_kept
 from cockpitlite.diagnosis.thresholds import FIRST_VERDICT
-from cockpitlite.store import Run, is_live, log_of
+from cockpitlite.store import Run, is_live
 
-Signature = tuple[tuple[int, int] | None, ...]
 Row = dict[str, Any]
 
 STATES = {"live": "● Live", "finished": "✓ Finished", "ended": "■ Ended", "unreadable": "✕ Unreadable"}
@@ -114,7 +113,7 @@ class Listing:
         """Return the runs of which no findings of now are known, those that were started last first."""
         known = [(key, facts) for key, (_, facts) in self._facts.items() if facts is not None]
         found = [(key, facts) for key, facts in known if _findings(self._judge, None, facts) is None]
-        found.sort(key=lambda run: -_time(run[1].meta.get("started")))
+        found.sort(key=lambda run: -started(run[1].meta))
         return [(_name(facts), paths[key]) for key, facts in found]
 
     def _row(self, key: str, path: Path) -> Row:
@@ -123,18 +122,6 @@ class Listing:
         if known is None or known[0] != now:
             known = self._facts[key] = now, _facts(path)
         return _row(key, known[1], self._judge, self._unopened)
-
-
-def signature(path: Path) -> Signature:
-    """Return what tells whether a run file, or the log that a live one is written to, has changed."""
-    found: list[tuple[int, int] | None] = []
-    for file in (path, log_of(path)):
-        try:
-            status = file.stat()
-            found.append((status.st_mtime_ns, status.st_size))
-        except OSError:
-            found.append(None)
-    return tuple(found)
 
 
 def _facts(path: Path) -> Facts | None:
@@ -155,12 +142,11 @@ def _row(key: str, facts: Facts | None, judge: Judge, unopened: Unopened | None)
     if facts is None:
         return row
     meta, settings = facts.meta, facts.settings
-    started = meta.get("started")
     steps = facts.last_step + 1
     row |= {
         "state": STATES[_state(meta)],
         **_found(_findings(judge, unopened, facts), steps),
-        "started": _when(started),
+        "started": _when(started(meta)),
         "steps": steps,
         "model": settings.get("model.class", ""),
         "optimizer": settings.get("optimizer.class", ""),
@@ -207,13 +193,11 @@ def _tells(name: str) -> bool:
     return name == "loss" or "acc" in name or "error" in name or ("loss" in name and name != "loss_std")
 
 
-def _when(started: Any) -> str:
-    when = _time(started)
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(when)) if when else ""
-
-
-def _time(started: Any) -> float:
-    return float(started) if isinstance(started, int | float) and not isinstance(started, bool) else 0.0
+def _when(moment: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment)) if moment else ""
+    except (ValueError, OverflowError, OSError):  # no calendar reaches that far
+        return ""
 
 
 def _number(text: str | None) -> float | str | None:
