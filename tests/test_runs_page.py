@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import re
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from page_server import page_server
 from plotly.io.json import to_json_plotly
-from synthetic_runs import PANELS, SyntheticRun, write_run
+from synthetic_runs import FULL_PANELS, PANELS, FullRun, SyntheticRun, write_run
 from test_browser import trainer
 from visiting import visit
 
@@ -252,9 +253,54 @@ def test_nothing_is_all_well_after_a_few_steps(tmp_path):
 
 def test_only_settings_that_differ_have_columns(tmp_path):
     swept(tmp_path)
-    fields = table._fields(table._columns(listed(tmp_path).news(None).added))
+    news = listed(tmp_path).news(None)
+    fields = table._fields(table._columns(news.added, news.titles))
     assert "rate" in fields and "last loss" in fields
     assert "set optimizer.groups.0.momentum" not in fields
+
+
+def measured(path):
+    """Write a run as a training does that logs values of its own."""
+    instruments = [panel.name for panel in FULL_PANELS]
+    logged = {"valid_loss": "Valid loss", "val_f1": "Val f1", "perplexity": "Perplexity", "epoch": "Epoch"}
+    own = tuple(Panel(title, "performance").named(name) for name, title in logged.items())
+    run = FullRun(path, panels=(*FULL_PANELS, *own))
+    run.writer.meta(panel=instruments, started=1_000.0)
+    run.write(5)
+    for step, value in enumerate((0.5, 0.25, math.nan, 0.75)):
+        for name in logged:
+            run.writer.reading(name, step, value)
+        for name in ("grad_hist_1d_error", "memory"):
+            run.writer.reading(name, step, value)
+    run.finish()
+    with contextlib.closing(RunWriter(path, resume=True)) as writer:
+        writer.meta(status="finished", ended=1_000.0 + 3_725.4)
+
+
+def test_columns_of_results_have_titles_and_those_come_first_that_a_person_wants(tmp_path):
+    measured(tmp_path / "run.cockpit")
+    news = listed(tmp_path).news(None)
+    columns = {column["field"]: column["headerName"] for column in table._columns(news.added, news.titles)}
+    results = {field: name for field, name in columns.items() if field.startswith(("last ", "best "))}
+    assert list(results.items()) == [
+        ("last loss", "Last loss"),
+        ("last valid_loss", "Last valid loss"),
+        ("best valid_loss", "Best valid loss"),
+        ("last val_f1", "Last val f1"),
+        ("last accuracy", "Last accuracy"),
+        ("last alpha", "Last α"),
+        ("last balanced_accuracy", "Last balanced accuracy"),
+        ("last perplexity", "Last perplexity"),
+    ]
+    [row] = news.added
+    assert (row["last valid_loss"], row["best valid_loss"], row["duration"]) == (0.75, 0.25, 3725)
+
+
+@pytest.mark.parametrize(
+    "meta", [{"started": 9.0, "ended": 3.0}, {"started": "x"}, {"started": 1.0, "ended": 1e999}, {}]
+)
+def test_a_run_whose_times_make_no_sense_has_no_duration(meta):
+    assert listing._duration(meta) is None
 
 
 def test_runs_are_told_apart_by_colour_and_dashes():
@@ -474,6 +520,8 @@ def test_sorting_filters_and_selection_survive_updates_and_a_click_opens_a_run(b
         field = seen.page.locator(".runs-table .ag-floating-filter input").first
         field.fill("rate")
         seen.until(f"{ROWS} === 3")
+        durations = seen.page.locator(".runs-table .ag-cell[col-id=duration]").all_inner_texts()
+        assert all(re.fullmatch(r"\d+:\d\d", text) for text in durations) and (durations or width < 1440)
         header = seen.page.locator(".runs-table .ag-header-cell[col-id=run] .ag-header-cell-label")
         header.click()
         seen.until(f"{NAMES}.join() === 'rate-0.01,rate-0.1,rate-1.0'")
