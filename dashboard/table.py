@@ -93,10 +93,10 @@ def _columns(found: Sequence[Row], titles: Mapping[str, str]) -> list[dict[str, 
             "cellClassRules": {f"{light}-cell": f"params.data.rank === {RANKS[light]}" for light in RANKS},
         },
         {"field": "started", "headerName": "Started", "width": 150, "sort": "desc"},
-        _numeric("duration", "Duration", 105)
+        _numeric("duration", "Duration", 115)
         | {"valueFormatter": {"function": "duration(params.value)"}, "headerTooltip": "Filtered by seconds"},
         _numeric("steps", "Steps", 100) | {"valueFormatter": {"function": "count(params.value)"}},
-        _numeric("rate", "Learning rate", 130),
+        _numeric("rate", "Learning rate", 150),
         *_results(names, titles),
         {"field": "model", "headerName": "Model", "width": 140},
         {"field": "optimizer", "headerName": "Optimizer", "width": 120},

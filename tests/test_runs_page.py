@@ -451,6 +451,87 @@ def test_the_best_run_of_a_sweep_is_marked_and_named_and_the_others_as_there_is_
     assert "rate-0.01 with 0.5 at learning rate 0.01" in said(charts["1"])
 
 
+def ended(folder, **losses):
+    """Write a sweep whose runs had these losses, the learning rates of which rise."""
+    for place, (name, values) in enumerate(losses.items()):
+        with contextlib.closing(RunWriter(folder / f"{name}.cockpit")) as writer:
+            writer.meta(optimizer={"groups": [{"lr": 10.0**place}]}, status="finished")
+            for panel in PANELS:
+                writer.panel(panel)
+            for step, value in enumerate(values):
+                writer.reading("loss", step, value)
+                writer.reading("alpha", step, 0.01 * 1000.0**place)
+
+
+BLOWN_UP = {"a": [2.0] * 20, "b": [0.5] * 20, "c": [3.0] * 10 + [400.0] * 8 + [math.inf, math.nan]}
+
+
+@pytest.mark.parametrize(
+    ("c", "overlaid", "scattered"),
+    [
+        (BLOWN_UP["c"], "log", "linear"),  # how it ended is no number: it has no point
+        ([3.0] * 10 + [400.0] * 10, "log", "log"),
+        ([400.0] * 10 + [14.0] * 10, "linear", "linear"),  # it came back
+        ([3.0] * 10 + [0.0] + [400.0] * 9, "linear", "log"),
+        ([-1.0] * 20, "linear", "linear"),
+    ],
+)
+def test_a_run_that_has_gone_far_away_leaves_the_others_room(tmp_path, c, overlaid, scattered):
+    ended(tmp_path, **(BLOWN_UP | {"c": c}))
+    shelf, keys = shelved(tmp_path)
+    _, charts = drawn(shelf, keys, ["loss", "alpha"], count=3)
+    assert [charts[place]["scale"] for place in "012"] == [overlaid, "linear", scattered]
+    assert [charts[place]["chart"]["layout"]["yaxis"]["type"] for place in "012"] == [overlaid, "linear", scattered]
+    _, charts = drawn(shelf, keys, ["loss"], View(scale="linear"), count=2)  # as the person has chosen
+    assert [charts[place]["chart"]["layout"]["yaxis"]["type"] for place in "01"] == ["linear", "linear"]
+
+
+def test_the_scale_that_a_comparison_begins_with_stays_as_its_runs_go_on(tmp_path):
+    ended(tmp_path, a=[2.0] * 20, b=[0.5] * 20, c=[3.0] * 20)
+    shelf, keys = shelved(tmp_path)
+    board, charts = drawn(shelf, keys, ["loss"], count=2)
+    assert charts["0"]["scale"] == charts["1"]["scale"] == "linear"
+    with contextlib.closing(RunWriter(tmp_path / "c.cockpit", resume=True)) as writer:
+        for step in range(20, 80):
+            writer.reading("loss", step, 400.0)
+    asked = {place: (View(), charts[str(place)]["shown"]) for place in (0, 1)}
+    changes = asked_of(shelf, keys, ["loss"], board["identity"], asked)["charts"]
+    for place in "01":
+        [scale] = [
+            each for each in changes[place]["chart"]["operations"] if each["location"] == ["layout", "yaxis", "type"]
+        ]
+        assert scale["params"]["value"] == changes[place]["scale"] == "linear"
+
+
+def test_the_words_of_a_step_length_stay_on_its_gauge(tmp_path):
+    swept(tmp_path)
+    _, charts = drawn(*shelved(tmp_path), ["alpha"], count=1)
+    shapes = charts["0"]["chart"]["layout"]["shapes"]
+    assert len(shapes) > 1 and not any(shape.get("label", {}).get("text") for shape in shapes)
+
+
+def test_settings_that_steer_the_training_come_first_and_long_ones_are_cut(tmp_path):
+    for place, name in enumerate("ab"):
+        run = SyntheticRun(tmp_path / f"{name}.cockpit")
+        groups = [{"weight_decay": 0.1 * place, "lr": 0.1 + place}]
+        command = ["python", "train.py", "--" + name * 200]
+        run.writer.meta(optimizer={"class": "SGD", "groups": groups}, command=command, seed=place, amp=place)
+        run.write(2)
+        run.finish()
+    board = asked_of(*shelved(tmp_path))["board"]
+    rows = board["props"]["children"][-1]["props"]["children"]["props"]["children"][-1]["props"]["children"]
+    cells = [[cell["props"] for cell in row["props"]["children"]] for row in rows]
+    assert [row[0]["children"] for row in cells] == [
+        "optimizer.groups.0.lr",
+        "optimizer.groups.0.weight_decay",
+        "amp",
+        "seed",
+        "command",
+    ]
+    assert len(cells[-1][1]["children"]) <= 48 and cells[-1][1]["title"].endswith("a" * 200)
+    assert "title" not in cells[0][1]
+
+
 def test_of_many_runs_of_a_sweep_only_the_best_is_named(tmp_path):
     swept(tmp_path, rates=tuple(range(1, 15)))
     shelf, keys = shelved(tmp_path)
@@ -775,6 +856,26 @@ def test_the_address_restores_a_comparison_and_how_it_is_drawn(browser, tmp_path
             assert again.page.locator("#smoothing").input_value() == "0.03"
             again.until(f"({OVERLAY}.layout.xaxis.ticktext || []).some((word) => word.endsWith('min'))")
             assert again.page.url == seen.page.url
+
+
+@pytest.mark.browser
+def test_a_scale_that_a_person_chooses_wins_over_the_one_that_fits_and_is_in_the_address(browser, tmp_path):
+    ended(tmp_path, **BLOWN_UP)
+    address, scale = "?page=runs&compare=a,b,c&by=loss", f"{OVERLAY}?.layout.yaxis.type"
+    with page_server(tmp_path) as server, visit(browser, server.url + address) as seen:
+        seen.until(f"{CHARTS} === 3 && {scale} === 'log'")
+        button = overlay(seen, "Loss").get_by_role("button", name="log axis")
+        seen.until("document.querySelector('#comparison [data-do=scale]').ariaPressed === 'true'")
+        button.click()
+        seen.until(
+            f"{scale} === 'linear' && document.querySelector('#comparison [data-do=scale]').ariaPressed === 'false'"
+        )
+        assert "linear" in seen.page.url
+        with visit(browser, seen.page.url) as again:
+            again.until(f"{CHARTS} === 3 && {scale} === 'linear'")
+        button.click()
+        seen.until(f"{scale} === 'log'")
+        assert "scale=" not in seen.page.url
 
 
 @pytest.mark.browser
