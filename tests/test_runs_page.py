@@ -674,7 +674,7 @@ def test_the_address_restores_how_the_table_is_sorted_and_filtered(browser, tmp_
             assert again.page.url == seen.page.url
         field.fill("rate-")
         seen.until(f"{NAMES}.join() === 'rate-10.0,rate-1.0,rate-0.1,rate-0.01'")
-        seen.until("location.search.endsWith('filter=run%3Acontains%3Arate-')")
+        seen.until("location.search.endsWith('filter=run:contains:rate-')")
         seen.page.locator(".runs-table [col-id=run].ag-cell", has_text="rate-1.0").click()
         seen.until("document.documentElement.dataset.page === 'overview'")
         seen.page.reload()
@@ -846,7 +846,7 @@ def test_the_address_restores_a_comparison_and_how_it_is_drawn(browser, tmp_path
         lines, chosen, titles = seen.page.evaluate(LINES), seen.page.evaluate(CHOSEN), seen.page.evaluate(TITLES)
         assert json.loads(chosen)["runs"] == ["pace-2.cockpit", "pace-1.cockpit"]
         assert [line[0] for line in lines] == ["pace-2", "pace-2", "pace-1", "pace-1"]
-        assert "compare=pace-2%2Cpace-1&" in seen.page.url
+        assert "compare=pace-2,pace-1&" in seen.page.url
         with visit(browser, seen.page.url, **options) as again:
             again.until(f"{CHARTS} === 3 && {OVERLAY}.data.length === 4")
             assert [again.page.evaluate(part) for part in (LINES, CHOSEN, TITLES)] == [lines, chosen, titles]
@@ -912,6 +912,21 @@ def test_an_address_of_runs_with_odd_names_restores_them(browser, tmp_path):
             with visit(browser, seen.page.url) as again:
                 again.until(f"{CHARTS} === 1 && {OVERLAY}?.data.length === {count}")
                 assert json.loads(again.page.evaluate(CHOSEN))["runs"] == [f"{each}.cockpit" for each in names[:count]]
+
+
+@pytest.mark.browser
+def test_the_address_of_runs_in_folders_can_be_read_and_old_ones_are_understood(browser, tmp_path):
+    for name in ("a", "b (2)"):
+        write_run(tmp_path / "lr" / f"{name}.cockpit", steps=3)
+    old = "?page=runs&compare=lr%252Fb%2520(2)%2Clr%252Fa&by=loss%2Calpha_curvature"
+    with page_server(tmp_path) as server, visit(browser, server.url + old) as seen:
+        seen.until(f"{CHARTS} === 2")
+        assert json.loads(seen.page.evaluate(CHOSEN))["runs"] == ["lr/b (2).cockpit", "lr/a.cockpit"]
+        seen.until("location.search.includes('&compare=lr/b+%282%29,lr/a&by=loss,alpha_curvature')")
+        assert "%25" not in seen.page.url
+        with visit(browser, seen.page.url) as again:
+            again.until(f"{CHARTS} === 2")
+            assert again.page.evaluate(CHOSEN) == seen.page.evaluate(CHOSEN)
 
 
 @pytest.mark.browser
