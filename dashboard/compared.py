@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from cockpitlite import noise
 from cockpitlite.dashboard import rulers
@@ -17,12 +19,14 @@ from cockpitlite.dashboard.rulers import Ruler
 from cockpitlite.dashboard.runs import Entry, OpenRun, identity_of, panels
 from cockpitlite.dashboard.text import plain
 from cockpitlite.dashboard.updates import View
-from cockpitlite.panel import Panel
-from cockpitlite.store import load
+from cockpitlite.panel import Panel, Scale
+from cockpitlite.store import Values, load
 
 Change = dict[str, Any]  # of a card, as in ``live.py``
 COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, MUTED)
 DASHES = ("solid", "6px,3px", "2px,2px", "8px,3px,2px,3px")  # lines of one colour are told apart by these
+NEWEST = 0.1  # share of a run that tells how it ended
+FAR = 30.0  # how many times the least end of a run the greatest is, where a linear axis shows no other
 NAMED = 24  # runs whose names a chart has room for; of more each is named where it is pointed at
 
 
@@ -93,7 +97,10 @@ class Part(Protocol):
         """What its card is called, and how it is drawn; its name is no other card's."""
 
     def news(self, members: Sequence[Member], view: View, shown: Mapping[str, Any] | None) -> Change:
-        """Return what a page lacks that was sent ``shown``, empty for nothing."""
+        """Return what a page lacks that was sent ``shown``, empty for nothing.
+
+        The first of it tells the ``scale`` that the chart has until the person chooses one, however the runs go on.
+        """
 
     def rows(self, members: Sequence[Member], start: int, stop: int) -> Iterator[tuple[Any, ...]]:
         """Yield every value of it from one step to another, below a row of headings."""
@@ -104,6 +111,18 @@ def _curves(panel: Panel) -> list[Panel]:
         names = panel.readings
         return [replace(panel, title=f"{panel.title}: {noise.brief(name)}", readings=(name,)) for name in names]
     return [panel] if panel.kind in ("curve", "parabola") else []
+
+
+def newest_median(values: Values) -> float:
+    """Return the median of the newest tenth; NaN where there is none, or where that is not finite."""
+    kept = values[-max(math.ceil(NEWEST * len(values)), 1) :]
+    return float(np.median(kept)) if len(kept) else math.nan
+
+
+def first_scale(ends: Iterable[float]) -> Scale:
+    """Return the scale on which the ends of runs are told apart, where one of them has gone far away."""
+    known = [end for end in ends if math.isfinite(end)]
+    return "log" if known and min(known) > 0 and max(known) > FAR * min(known) else "linear"
 
 
 def colour(place: int) -> str:

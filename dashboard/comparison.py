@@ -17,11 +17,15 @@ from dash.development.base_component import Component
 from cockpitlite.dashboard import layout, overlays, sweep
 from cockpitlite.dashboard.attributes import attributes
 from cockpitlite.dashboard.compared import Change, Member, Part
-from cockpitlite.dashboard.listing import signature
-from cockpitlite.dashboard.runs import UNREADABLE, Runs
+from cockpitlite.dashboard.runs import UNREADABLE, Runs, signature
+from cockpitlite.dashboard.text import shortened
 from cockpitlite.dashboard.updates import View
 
 KEPT = 200  # runs whose readings are kept in memory, or as many as are compared at once
+FIRST, LAST = (
+    ("optimizer.",),
+    ("command", "script", "host", "git_", "versions.", "panel"),
+)  # of the settings that differ
 USUAL = 2  # instruments that are shown until others are chosen
 
 
@@ -142,7 +146,7 @@ def _board(identity: str, members: Sequence[Member], found: Sequence[Part]) -> C
 
 
 def _differences(members: Sequence[Member]) -> Component:
-    """Return the settings that are not the same in all the runs, side by side."""
+    """Return the settings that are not the same in all the runs, side by side, first those that steer the training."""
     from cockpitlite.compare import differing, settings  # here, so that the page stands before the rules are loaded
 
     found = differing([settings(member.opened.run.meta) for member in members])
@@ -151,6 +155,19 @@ def _differences(members: Sequence[Member]) -> Component:
         return html.P(words, className="nothing")
     names = [html.Th(member.label, scope="col") for member in members]
     head = html.Thead(html.Tr([html.Th("setting", scope="col"), *names]))
-    body = html.Tbody([html.Tr([html.Th(name, scope="row"), *map(html.Td, cells)]) for name, cells in found])
+    found.sort(key=lambda row: _weight(row[0]))
+    body = html.Tbody([html.Tr([html.Th(name, scope="row"), *map(_cell, cells)]) for name, cells in found])
     table = html.Table([html.Caption("Settings that differ"), head, body])
     return html.Div(table, className="differences", tabIndex=0)
+
+
+def _weight(setting: str) -> tuple[bool, bool, bool]:
+    """Return what sorts settings: the learning rate, the rest of the optimizer, others, how the script was begun."""
+    optimizer = setting.startswith(FIRST)
+    return setting.startswith(LAST), not optimizer, not setting.endswith(".lr")
+
+
+def _cell(value: str) -> Component:
+    """Return a value, a long one cut, with the whole of it for who points at it."""
+    short = shortened(value)
+    return html.Td(short) if short == value else html.Td(short, title=value)

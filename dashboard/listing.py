@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cockpitlite.dashboard.runs import UNREADABLE, Entry, Runs, identity_of
+import numpy as np
+
+from cockpitlite.dashboard import results
+from cockpitlite.dashboard.runs import UNREADABLE, Entry, Runs, Signature, identity_of, panels, signature, started
 from cockpitlite.dashboard.unopened import Name, Unopened
 from cockpitlite.dashboard.verdict import ICONS, Judge
 from cockpitlite.diagnosis.finding import Finding
 from cockpitlite.diagnosis.kept import Kept, last_kept
 from cockpitlite.diagnosis.light import WORDS, Light, headline, light
-from cockpitlite.store import Run, is_live, log_of
+from cockpitlite.store import Run, is_live
 
-Signature = tuple[tuple[int, int] | None, ...]
 Row = dict[str, Any]
 
 STATES = {"live": "● Live", "finished": "✓ Finished", "ended": "■ Ended", "unreadable": "✕ Unreadable"}
@@ -42,6 +44,8 @@ class Facts:
     meta: Mapping[str, Any]
     settings: Mapping[str, str]
     newest: Mapping[str, tuple[int, float]]
+    titles: Mapping[str, str]  # of the readings that say how the run went
+    best: Mapping[str, float]  # the least values of held-out losses
     identity: str
 
     @property
@@ -52,13 +56,17 @@ class Facts:
 
 @dataclass(frozen=True)
 class News:
-    """What changed since a page was told last; ``whole`` where it must take the rows for all there are."""
+    """What changed since a page was told last; ``whole`` where it must take the rows for all there are.
+
+    ``titles`` are those of the readings of all rows, the most telling first.
+    """
 
     stand: dict[str, Any]
     whole: bool
     added: list[Row]
     changed: list[Row]
     gone: list[str]
+    titles: Mapping[str, str]
 
 
 class Listing:
@@ -86,8 +94,9 @@ class Listing:
             self._look()
             since = stand["revision"] if stand is not None and stand["server"] == self._server else None
             now = {"server": self._server, "revision": self._revision}
+            titles = self._titles()
             if since is None:
-                return News(now, True, list(self._rows.values()), [], [])
+                return News(now, True, list(self._rows.values()), [], [], titles)
             fresh = [key for key, revision in self._changed.items() if revision > since]
             return News(
                 now,
@@ -95,7 +104,13 @@ class Listing:
                 [self._rows[key] for key in fresh if self._came[key] > since],
                 [self._rows[key] for key in fresh if self._came[key] <= since],
                 [key for key, revision in self._gone.items() if revision > since],
+                titles,
             )
+
+    def _titles(self) -> dict[str, str]:
+        known = [facts.titles for _, facts in self._facts.values() if facts is not None]
+        found = {name: title for titles in known for name, title in titles.items()}
+        return {name: found[name] for name in results.in_order(found)}
 
     def _look(self) -> None:
         """Read what has changed in the folder, and number it."""
@@ -121,7 +136,7 @@ class Listing:
         """Return the runs of which no findings of now are known, those that were started last first."""
         known = [(key, facts) for key, (_, facts) in self._facts.items() if facts is not None]
         found = [(key, facts) for key, facts in known if _findings(self._judge, None, facts) is None]
-        found.sort(key=lambda run: -_time(run[1].meta.get("started")))
+        found.sort(key=lambda run: -started(run[1].meta))
         return [(_name(facts), paths[key]) for key, facts in found]
 
     def _row(self, key: str, path: Path) -> Row:
@@ -132,28 +147,28 @@ class Listing:
         return _row(key, known[1], self._judge, self._unopened)
 
 
-def signature(path: Path) -> Signature:
-    """Return what tells whether a run file, or the log that a live one is written to, has changed."""
-    found: list[tuple[int, int] | None] = []
-    for file in (path, log_of(path)):
-        try:
-            status = file.stat()
-            found.append((status.st_mtime_ns, status.st_size))
-        except OSError:
-            found.append(None)
-    return tuple(found)
-
-
 def _facts(path: Path) -> Facts | None:
     """Read what the table shows of a run; None for a file that cannot be read."""
     from cockpitlite.compare import settings  # here, so that the page stands before the rules are loaded
 
     try:
         with Run(path).held() as run:
-            meta = run.meta
-            return Facts(meta, settings(meta), run.newest(), identity_of(path, meta))
+            meta, newest = run.meta, run.newest()
+            best = {name: _least(run, name) for name in results.HELD_OUT_LOSSES if name in newest}
+            titles = results.titles(panels(run), newest, _instruments(meta))
+            return Facts(meta, settings(meta), newest, titles, best, identity_of(path, meta))
     except UNREADABLE:
         return None
+
+
+def _least(run: Run, name: str) -> float:
+    values = run.outline(name).values
+    return float(np.nanmin(values)) if np.isfinite(values).any() else math.nan
+
+
+def _instruments(meta: Mapping[str, Any]) -> list[str]:
+    names = meta.get("panel")
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def _row(key: str, facts: Facts | None, judge: Judge, unopened: Unopened | None) -> Row:
@@ -162,19 +177,20 @@ def _row(key: str, facts: Facts | None, judge: Judge, unopened: Unopened | None)
     if facts is None:
         return row
     meta, settings = facts.meta, facts.settings
-    started = meta.get("started")
     steps = facts.last_step + 1
     row |= {
         "state": STATES[_state(meta)],
         **_found(_findings(judge, unopened, facts), steps),
-        "started": _when(started),
+        "started": _when(started(meta)),
+        "duration": _duration(meta),
         "steps": steps,
         "model": settings.get("model.class", ""),
         "optimizer": settings.get("optimizer.class", ""),
         "device": settings.get("device", ""),
         "rate": _number(settings.get("optimizer.groups.0.lr")),
     }
-    row |= {f"last {name}": _shown(value) for name, (_, value) in facts.newest.items() if _tells(name)}
+    row |= {f"last {name}": _shown(facts.newest[name][1]) for name in facts.titles}
+    row |= {f"best {name}": _shown(value) for name, value in facts.best.items()}
     return row | {f"set {name}": value for name, value in settings.items() if name not in SHOWN_APART}
 
 
@@ -211,18 +227,18 @@ def _found(found: Sequence[Finding | Kept] | None, steps: int) -> Row:
     return {"finding": words, "rank": RANKS[shown]}
 
 
-def _tells(name: str) -> bool:
-    """Whether a reading's last value says how a run is doing."""
-    return name == "loss" or "acc" in name or "error" in name or ("loss" in name and name != "loss_std")
+def _duration(meta: Mapping[str, Any]) -> int | None:
+    """Return the whole seconds from a run's start to its end, or to its last sign of life; None where unknown."""
+    end = next((meta[name] for name in ("ended", "heartbeat") if isinstance(meta.get(name), int | float)), math.nan)
+    passed = end - started(meta)
+    return round(passed) if started(meta) and 0 <= passed < math.inf else None
 
 
-def _when(started: Any) -> str:
-    when = _time(started)
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(when)) if when else ""
-
-
-def _time(started: Any) -> float:
-    return float(started) if isinstance(started, int | float) and not isinstance(started, bool) else 0.0
+def _when(moment: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment)) if moment else ""
+    except (ValueError, OverflowError, OSError):  # no calendar reaches that far
+        return ""
 
 
 def _number(text: str | None) -> float | str | None:

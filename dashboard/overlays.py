@@ -13,13 +13,13 @@ from dash import Patch, html
 
 from cockpitlite.dashboard import figures, rulers
 from cockpitlite.dashboard.colours import faded
-from cockpitlite.dashboard.compared import NAMED, Change, Member, colour, dash, hover
+from cockpitlite.dashboard.compared import NAMED, Change, Member, colour, dash, first_scale, hover, newest_median
 from cockpitlite.dashboard.figures import Curve
 from cockpitlite.dashboard.readings import Readings, Window, names_of
 from cockpitlite.dashboard.rulers import Ruler
 from cockpitlite.dashboard.text import number, plain, shortened
 from cockpitlite.dashboard.updates import View
-from cockpitlite.panel import Panel
+from cockpitlite.panel import Panel, Scale
 
 ROLES = ("behind", "raw", "main")  # what of the chart of a single run is drawn, from back to front
 ROWS = 10_000  # read at once
@@ -52,20 +52,26 @@ class Overlay:
     @property
     def panel(self) -> Panel:
         """The panel of its card, with a name and hidden lines of its own."""
-        return replace(self.of, name=f"compared {self.reading}", readings=(self.reading,), kind="curve", layered=False)
+        marks = self.of.marks
+        if self.of.kind == "parabola":  # its gauge has the words
+            marks = tuple((value, "") for value, _ in marks)
+        name, readings = f"compared {self.reading}", (self.reading,)
+        return replace(self.of, name=name, readings=readings, kind="curve", layered=False, marks=marks)
 
     def news(self, members: Sequence[Member], view: View, shown: Mapping[str, Any] | None) -> Change:
         """Return what a page lacks: the lines of runs that have grown, or all where the chart is to look otherwise."""
         turned = shown is not None and shown["look"][2] != view.axis
         view = replace(view, window=None) if turned else view  # it is one of the axis there was
+        first: Scale = self._first_scale(members) if shown is None else shown["first"]
         now = {
             "look": [view.scale, view.smoothing, view.axis],
             "window": list(view.window) if view.window else None,
             "stands": [member.stand for member in members],
+            "first": first,
         }
         if shown == now:
             return {}
-        panel = figures.scaled(self.panel, view.scale)
+        panel = figures.scaled(self.panel, view.scale or first)
         axes = {"xaxis": self._axis(members, view), "yaxis": figures.y_axis(panel)}
         anew = shown is None or (shown["look"], shown["window"]) != (now["look"], now["window"])
         stands = [None] * len(members) if shown is None or anew else shown["stands"]
@@ -78,7 +84,9 @@ class Overlay:
         else:
             chart = _whole(traces) if anew else _replaced(drawn)
             _turn(chart, axes | ({"xaxis": axes["xaxis"] | {"autorange": True}} if turned else {}))
-        return {"chart": chart, "words": self._words(members, view), "shown": now}
+            if anew:
+                chart["layout"]["shapes"] = figures.shapes(panel)
+        return {"chart": chart, "words": self._words(members, view), "shown": now, "scale": first}
 
     def rows(self, members: Sequence[Member], start: int, stop: int) -> Iterator[tuple[Any, ...]]:
         """Yield every value of every run from one step to another, below a row of headings."""
@@ -93,6 +101,13 @@ class Overlay:
                 if len(steps) < ROWS or not inside.all():
                     break
                 since = int(steps[-1]) + 1
+
+    def _first_scale(self, members: Sequence[Member]) -> Scale:
+        """Return the panel's scale; a logarithmic one where a run has gone far away and all values have a place."""
+        drawn = [member.series(self.reading) for member in members]
+        if self.of.kind == "parabola" or self.of.scale == "log" or any(series.nonpositive for series in drawn):
+            return self.of.scale
+        return first_scale(newest_median(values[np.isfinite(values)]) for values in (series.even for series in drawn))
 
     def _traces(self, panel: Panel, place: int, member: Member, view: View) -> list[dict[str, Any]]:
         """Return the line of a run, and behind a smoothed one its single values."""

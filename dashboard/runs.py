@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +13,13 @@ from typing import Any, get_args
 
 from cockpitlite.dashboard.readings import RunReader
 from cockpitlite.panel import Kind, Panel, Per, Scale
-from cockpitlite.store import LIVE_SECONDS, SUFFIX, Run, RunFileError, find_runs, load, log_of
+from cockpitlite.store import SUFFIX, Run, RunFileError, find_runs, is_live, load, log_of
 
 # What reading a run file raises that is lost, damaged, or made up by somebody.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 READERS = 4  # runs whose readings are kept in memory
+
+Signature = tuple[tuple[int, int] | None, ...]
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,25 @@ class Runs:
         self.root = root
         self._lock = threading.Lock()
         self._open: OrderedDict[str, OpenRun] = OrderedDict()
+        self._metas: dict[str, tuple[Signature, Mapping[str, Any] | None]] = {}
 
     def entries(self) -> list[Entry]:
-        """Return the runs: those that are live, the one that was started last first, then the last changed first."""
-        paths = self.paths()
-        found = [Entry(key, _live(path)) for key, path in paths.items()]
-        live = sorted((entry for entry in found if entry.live), key=lambda entry: -_started(paths[entry.key]))
-        return live + [entry for entry in found if not entry.live]
+        """Return the runs: first those that are live, last those that cannot be read, of each the last started first.
+
+        Where runs were started at once, or do not say when, the last changed is first. A file is read again only where
+        it has changed.
+        """
+        before = self._metas
+        found = {key: _described(path, before.get(key)) for key, path in self.paths().items()}
+        self._metas = found  # in one piece, as several requests look at once
+        metas = {key: meta for key, (_, meta) in found.items()}
+        live = {key for key, meta in metas.items() if meta is not None and is_live(meta)}
+
+        def rank(key: str) -> tuple[bool, bool, float]:
+            meta = metas[key]
+            return key not in live, meta is None, -started(meta or {})
+
+        return [Entry(key, key in live) for key in sorted(metas, key=rank)]
 
     def open(self, key: str) -> OpenRun:
         """Return a run by its key.
@@ -95,12 +109,24 @@ class Runs:
         return {path.relative_to(self.root).as_posix(): path for path in found if path.resolve().is_relative_to(home)}
 
 
-def _started(path: Path) -> float:
-    """Return when a run was started, 0 where it does not say."""
-    try:
-        return float(load(path).meta.get("started", 0.0))
-    except UNREADABLE:
+def started(meta: Mapping[str, Any]) -> float:
+    """Return when a run was started in Unix time, 0 where it does not say."""
+    when = meta.get("started")
+    if not isinstance(when, int | float) or isinstance(when, bool) or not math.isfinite(when):
         return 0.0
+    return float(when)
+
+
+def signature(path: Path) -> Signature:
+    """Return what tells whether a run file, or the log that a live one is written to, has changed."""
+    found: list[tuple[int, int] | None] = []
+    for file in (path, log_of(path)):
+        try:
+            status = file.stat()
+            found.append((status.st_mtime_ns, status.st_size))
+        except OSError:
+            found.append(None)
+    return tuple(found)
 
 
 def check(root: Path) -> None:
@@ -161,10 +187,14 @@ def identity_of(path: Path, meta: Mapping[str, Any]) -> str:
     return hashlib.blake2s(text.encode("utf-8", "surrogateescape"), digest_size=5).hexdigest()
 
 
-def _live(path: Path) -> bool:
-    """Whether a process still writes a run; only files that changed a moment ago are opened to see."""
+def _described(
+    path: Path, before: tuple[Signature, Mapping[str, Any] | None] | None
+) -> tuple[Signature, Mapping[str, Any] | None]:
+    """Return how a file stands and what its run says of itself, None where it cannot be read."""
+    now = signature(path)
+    if before is not None and before[0] == now:
+        return before
     try:
-        changed = max(file.stat().st_mtime for file in (path, log_of(path)) if file.exists())
-        return time.time() - changed < LIVE_SECONDS and Run(path).live
-    except UNREADABLE:
-        return False  # it vanished while the folder was listed, or is damaged: opening it says so
+        return now, load(path).meta
+    except UNREADABLE:  # it vanished while the folder was listed, or is damaged: opening it says so
+        return now, None

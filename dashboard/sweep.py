@@ -12,16 +12,14 @@ from dash import Patch, html
 
 from cockpitlite.dashboard import figures, labels
 from cockpitlite.dashboard.colours import SECOND_COLOURS
-from cockpitlite.dashboard.compared import COLOURS, NAMED, Change, Member, colour, hover
-from cockpitlite.dashboard.readings import Series
+from cockpitlite.dashboard.compared import COLOURS, NAMED, Change, Member, colour, first_scale, hover, newest_median
+from cockpitlite.dashboard.results import HELD_OUT_LOSSES
 from cockpitlite.dashboard.text import number, plain
 from cockpitlite.dashboard.updates import View
 from cockpitlite.panel import Panel, Scale
 
 LEAST = 3  # runs that make a sweep
 LABELLED = 12  # points that have room for their names
-NEWEST = 0.1  # share of a run that tells how it ended
-HELD_OUT = ("valid_loss", "val_loss")
 MARGIN = {"l": 46, "r": 16, "t": 18, "b": 40}
 HEIGHT = 290  # of a chart, as in the style sheet
 EDGE = 0.08  # of a chart, between its edge and its outermost points
@@ -50,7 +48,7 @@ class Scatter:
     @property
     def result_words(self) -> str:
         """What a run ended with."""
-        return "Last loss" if self.result is None else f"Best {self.result}"
+        return "Last loss" if self.result is None else f"Best {self.result.replace('_', ' ')}"
 
     @property
     def panel(self) -> Panel:
@@ -69,10 +67,12 @@ class Scatter:
 
     def news(self, members: Sequence[Member], view: View, shown: Mapping[str, Any] | None) -> Change:
         """Return the points where one of the runs has grown, or the chart is to look otherwise."""
-        now = {"look": [view.scale, view.columns], "stands": [member.stand for member in members]}
-        if shown == now:
+        look, stands = [view.scale, view.columns], [member.stand for member in members]
+        if shown is not None and (shown["look"], shown["stands"]) == (look, stands):
             return {}
-        points, panel = self.points(members), figures.scaled(self.panel, view.scale)
+        points = self.points(members)
+        first = first_scale(point.result for point in points) if shown is None else shown["first"]
+        panel = figures.scaled(self.panel, view.scale or first)
         traces = _traces(points, (self.scale, panel.scale), view.columns)
         chart: dict[str, Any] | Patch
         if shown is None:
@@ -82,7 +82,8 @@ class Scatter:
             chart["data"] = traces
             for name, value in figures.y_axis(panel).items():
                 chart["layout"]["yaxis"][name] = value
-        return {"chart": chart, "words": self._words(points), "shown": now}
+        now = {"look": look, "stands": stands, "first": first}
+        return {"chart": chart, "words": self._words(points), "shown": now, "scale": first}
 
     def rows(self, members: Sequence[Member], start: int, stop: int) -> Iterator[tuple[Any, ...]]:
         """Yield every run with its numbers, below a row of headings; they are those of whole runs."""
@@ -121,7 +122,7 @@ def parts(members: Sequence[Member]) -> list[Scatter]:
     """Return how runs ended against their learning rate and their step length, where they are runs of a sweep."""
     if len(members) < LEAST or len({repr(member.rate) for member in members}) < 2:
         return []
-    held = (name for name in HELD_OUT if all(math.isfinite(_result(member, name)) for member in members))
+    held = (name for name in HELD_OUT_LOSSES if all(math.isfinite(_result(member, name)) for member in members))
     result = next(held, None)
     return [Scatter("learning rate", result), Scatter("α", result)]
 
@@ -195,19 +196,12 @@ def _spread(values: Sequence[float], scale: Scale, room: float) -> list[float]:
 
 
 def _across(member: Member, across: str) -> float:
-    return member.rate if across == "learning rate" else _newest_median(member.series("alpha"))
+    return member.rate if across == "learning rate" else newest_median(member.series("alpha").even)
 
 
 def _result(member: Member, held: str | None) -> float:
     """Return how well a run went: its best held-out loss, or its last training loss."""
     if held is None:
-        return _newest_median(member.series("loss"))
+        return newest_median(member.series("loss").even)
     values = member.series(held).values
     return float(np.nanmin(values)) if np.isfinite(values).any() else math.nan
-
-
-def _newest_median(series: Series) -> float:
-    """Return the median of the newest tenth; NaN where there is none, or where that is not finite."""
-    values = series.even
-    kept = values[-max(math.ceil(NEWEST * len(values)), 1) :]
-    return float(np.median(kept)) if len(kept) else math.nan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import dash_ag_grid as dag
@@ -13,6 +13,8 @@ from cockpitlite.dashboard.attributes import attributes
 from cockpitlite.dashboard.listing import RANKS, News, Row
 
 MOST_SETTINGS = 40  # columns of settings; a table with more is no table
+MOST_RESULTS = 24  # readings, likewise
+WIDEST = 240  # pixels of a column of results
 NUMBER = {"function": "number(params.value)"}  # see assets/runs.js
 
 
@@ -23,7 +25,7 @@ def part(kind: str) -> dict[str, str]:
 
 def page(news: News) -> list[Component]:
     """Return the page with its table; ``news`` holds all rows."""
-    columns = _columns(news.added)
+    columns = _columns(news.added, news.titles)
     grid = dag.AgGrid(
         id=part("table"),
         columnDefs=columns,
@@ -64,6 +66,7 @@ def page(news: News) -> list[Component]:
             ],
             className="compare-head",
         ),
+        dcc.Store(id=part("kept")),
         dcc.Store(id=part("selected")),
         dcc.Store(id=part("compared")),
     ]
@@ -74,9 +77,8 @@ def rows(found: Iterable[Row], fields: Sequence[str]) -> list[Row]:
     return [{name: row[name] for name in fields if name in row} for row in found]
 
 
-def _columns(found: Sequence[Row]) -> list[dict[str, Any]]:
+def _columns(found: Sequence[Row], titles: Mapping[str, str]) -> list[dict[str, Any]]:
     names = dict.fromkeys(name for row in found for name in row)
-    last = [name for name in names if name.startswith("last ")]
     settings = [name for name in names if name.startswith("set ") and len({row.get(name) for row in found}) > 1]
     return [
         {"field": "run", "headerName": "Run", "pinned": "left", "width": 160, "tooltipField": "run"},
@@ -91,14 +93,35 @@ def _columns(found: Sequence[Row]) -> list[dict[str, Any]]:
             "cellClassRules": {f"{light}-cell": f"params.data.rank === {RANKS[light]}" for light in RANKS},
         },
         {"field": "started", "headerName": "Started", "width": 150, "sort": "desc"},
+        _numeric("duration", "Duration", 115)
+        | {"valueFormatter": {"function": "duration(params.value)"}, "headerTooltip": "Filtered by seconds"},
         _numeric("steps", "Steps", 100) | {"valueFormatter": {"function": "count(params.value)"}},
-        _numeric("rate", "Learning rate", 130),
-        *[_numeric(name, f"Last {name.removeprefix('last ')}", 125) for name in last],
+        _numeric("rate", "Learning rate", 150),
+        *_results(names, titles),
         {"field": "model", "headerName": "Model", "width": 140},
         {"field": "optimizer", "headerName": "Optimizer", "width": 120},
         {"field": "device", "headerName": "Device", "width": 100},
         *[{"field": name, "headerName": _setting(name), "width": 140} for name in settings[:MOST_SETTINGS]],
     ]
+
+
+def _results(names: Container[str], titles: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the columns of what the runs ended with, and of the best of it where that is known."""
+    found = [
+        (f"{which} {name}", f"{which.title()} {_small(title)}")
+        for name, title in list(titles.items())[:MOST_RESULTS]
+        for which in ("last", "best")
+    ]
+    return [
+        _numeric(field, title, min(62 + 7 * len(title), WIDEST)) | {"headerTooltip": title}
+        for field, title in found
+        if field in names
+    ]
+
+
+def _small(title: str) -> str:
+    """Return a title within a sentence: an acronym stays as it is."""
+    return title[:1].lower() + title[1:] if title[1:2].islower() else title
 
 
 def _numeric(field: str, title: str, width: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -855,6 +856,30 @@ def test_of_several_live_runs_the_newest_is_the_one_that_was_started_last(tmp_pa
     for changed in ("first", "second"):
         os.utime(tmp_path / f"{changed}.cockpit")
         assert [entry.label for entry in Runs(tmp_path).entries()] == ["second", "first", "over"]
+
+
+def test_the_newest_run_is_the_one_that_says_it_was_started_last_and_no_file_that_cannot_be_read(tmp_path, monkeypatch):
+    for name, started in (("last", 300.0), ("first", 100.0), ("vague", "yesterday"), ("endless", math.inf)):
+        run = SyntheticRun(tmp_path / f"{name}.cockpit")
+        run.write(1)
+        run.writer.meta(started=started)
+        run.finish()
+    shutil.copy(tmp_path / "first.cockpit", tmp_path / "first (2).cockpit")
+    (tmp_path / "text.cockpit").write_text("no run")
+    changed = ("last", "first", "vague", "endless", "first (2)", "text")
+    for moment, name in enumerate(changed, 1):
+        os.utime(tmp_path / f"{name}.cockpit", (moment, moment))
+    runs = Runs(tmp_path)
+    offered = ["last", "first (2)", "first", "endless", "vague", "text"]
+    assert [entry.label for entry in runs.entries()] == offered
+    read = []
+    monkeypatch.setattr("cockpitlite.dashboard.runs.load", lambda path: read.append(path.name) or load(path))
+    assert [entry.label for entry in runs.entries()] == offered and read == []
+    write_run(tmp_path / "text.cockpit.new", steps=2).replace(tmp_path / "text.cockpit")
+    assert runs.entries()[0].label == "text" and read == ["text.cockpit"]
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "text.cockpit").write_text("no run")
+    assert [entry.label for entry in Runs(tmp_path / "alone").entries()] == ["text"]
 
 
 @pytest.mark.parametrize("key", ["../secret.cockpit", "/etc/passwd", "", ".", "nothing.cockpit", "link.cockpit"])

@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import re
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from page_server import page_server
 from plotly.io.json import to_json_plotly
-from synthetic_runs import PANELS, SyntheticRun, write_run
+from synthetic_runs import FULL_PANELS, PANELS, FullRun, SyntheticRun, write_run
 from test_browser import trainer
 from visiting import visit
 
@@ -256,9 +257,54 @@ def test_nothing_is_all_well_after_a_few_steps(tmp_path):
 
 def test_only_settings_that_differ_have_columns(tmp_path):
     swept(tmp_path)
-    fields = table._fields(table._columns(listed(tmp_path).news(None).added))
+    news = listed(tmp_path).news(None)
+    fields = table._fields(table._columns(news.added, news.titles))
     assert "rate" in fields and "last loss" in fields
     assert "set optimizer.groups.0.momentum" not in fields
+
+
+def measured(path):
+    """Write a run as a training does that logs values of its own."""
+    instruments = [panel.name for panel in FULL_PANELS]
+    logged = {"valid_loss": "Valid loss", "val_f1": "Val f1", "perplexity": "Perplexity", "epoch": "Epoch"}
+    own = tuple(Panel(title, "performance").named(name) for name, title in logged.items())
+    run = FullRun(path, panels=(*FULL_PANELS, *own))
+    run.writer.meta(panel=instruments, started=1_000.0)
+    run.write(5)
+    for step, value in enumerate((0.5, 0.25, math.nan, 0.75)):
+        for name in logged:
+            run.writer.reading(name, step, value)
+        for name in ("grad_hist_1d_error", "memory"):
+            run.writer.reading(name, step, value)
+    run.finish()
+    with contextlib.closing(RunWriter(path, resume=True)) as writer:
+        writer.meta(status="finished", ended=1_000.0 + 3_725.4)
+
+
+def test_columns_of_results_have_titles_and_those_come_first_that_a_person_wants(tmp_path):
+    measured(tmp_path / "run.cockpit")
+    news = listed(tmp_path).news(None)
+    columns = {column["field"]: column["headerName"] for column in table._columns(news.added, news.titles)}
+    results = {field: name for field, name in columns.items() if field.startswith(("last ", "best "))}
+    assert list(results.items()) == [
+        ("last loss", "Last loss"),
+        ("last valid_loss", "Last valid loss"),
+        ("best valid_loss", "Best valid loss"),
+        ("last val_f1", "Last val f1"),
+        ("last accuracy", "Last accuracy"),
+        ("last alpha", "Last α"),
+        ("last balanced_accuracy", "Last balanced accuracy"),
+        ("last perplexity", "Last perplexity"),
+    ]
+    [row] = news.added
+    assert (row["last valid_loss"], row["best valid_loss"], row["duration"]) == (0.75, 0.25, 3725)
+
+
+@pytest.mark.parametrize(
+    "meta", [{"started": 9.0, "ended": 3.0}, {"started": "x"}, {"started": 1.0, "ended": 1e999}, {}]
+)
+def test_a_run_whose_times_make_no_sense_has_no_duration(meta):
+    assert listing._duration(meta) is None
 
 
 def test_runs_are_told_apart_by_colour_and_dashes():
@@ -409,6 +455,87 @@ def test_the_best_run_of_a_sweep_is_marked_and_named_and_the_others_as_there_is_
     assert "rate-0.01 with 0.5 at learning rate 0.01" in said(charts["1"])
 
 
+def ended(folder, **losses):
+    """Write a sweep whose runs had these losses, the learning rates of which rise."""
+    for place, (name, values) in enumerate(losses.items()):
+        with contextlib.closing(RunWriter(folder / f"{name}.cockpit")) as writer:
+            writer.meta(optimizer={"groups": [{"lr": 10.0**place}]}, status="finished")
+            for panel in PANELS:
+                writer.panel(panel)
+            for step, value in enumerate(values):
+                writer.reading("loss", step, value)
+                writer.reading("alpha", step, 0.01 * 1000.0**place)
+
+
+BLOWN_UP = {"a": [2.0] * 20, "b": [0.5] * 20, "c": [3.0] * 10 + [400.0] * 8 + [math.inf, math.nan]}
+
+
+@pytest.mark.parametrize(
+    ("c", "overlaid", "scattered"),
+    [
+        (BLOWN_UP["c"], "log", "linear"),  # how it ended is no number: it has no point
+        ([3.0] * 10 + [400.0] * 10, "log", "log"),
+        ([400.0] * 10 + [14.0] * 10, "linear", "linear"),  # it came back
+        ([3.0] * 10 + [0.0] + [400.0] * 9, "linear", "log"),
+        ([-1.0] * 20, "linear", "linear"),
+    ],
+)
+def test_a_run_that_has_gone_far_away_leaves_the_others_room(tmp_path, c, overlaid, scattered):
+    ended(tmp_path, **(BLOWN_UP | {"c": c}))
+    shelf, keys = shelved(tmp_path)
+    _, charts = drawn(shelf, keys, ["loss", "alpha"], count=3)
+    assert [charts[place]["scale"] for place in "012"] == [overlaid, "linear", scattered]
+    assert [charts[place]["chart"]["layout"]["yaxis"]["type"] for place in "012"] == [overlaid, "linear", scattered]
+    _, charts = drawn(shelf, keys, ["loss"], View(scale="linear"), count=2)  # as the person has chosen
+    assert [charts[place]["chart"]["layout"]["yaxis"]["type"] for place in "01"] == ["linear", "linear"]
+
+
+def test_the_scale_that_a_comparison_begins_with_stays_as_its_runs_go_on(tmp_path):
+    ended(tmp_path, a=[2.0] * 20, b=[0.5] * 20, c=[3.0] * 20)
+    shelf, keys = shelved(tmp_path)
+    board, charts = drawn(shelf, keys, ["loss"], count=2)
+    assert charts["0"]["scale"] == charts["1"]["scale"] == "linear"
+    with contextlib.closing(RunWriter(tmp_path / "c.cockpit", resume=True)) as writer:
+        for step in range(20, 80):
+            writer.reading("loss", step, 400.0)
+    asked = {place: (View(), charts[str(place)]["shown"]) for place in (0, 1)}
+    changes = asked_of(shelf, keys, ["loss"], board["identity"], asked)["charts"]
+    for place in "01":
+        [scale] = [
+            each for each in changes[place]["chart"]["operations"] if each["location"] == ["layout", "yaxis", "type"]
+        ]
+        assert scale["params"]["value"] == changes[place]["scale"] == "linear"
+
+
+def test_the_words_of_a_step_length_stay_on_its_gauge(tmp_path):
+    swept(tmp_path)
+    _, charts = drawn(*shelved(tmp_path), ["alpha"], count=1)
+    shapes = charts["0"]["chart"]["layout"]["shapes"]
+    assert len(shapes) > 1 and not any(shape.get("label", {}).get("text") for shape in shapes)
+
+
+def test_settings_that_steer_the_training_come_first_and_long_ones_are_cut(tmp_path):
+    for place, name in enumerate("ab"):
+        run = SyntheticRun(tmp_path / f"{name}.cockpit")
+        groups = [{"weight_decay": 0.1 * place, "lr": 0.1 + place}]
+        command = ["python", "train.py", "--" + name * 200]
+        run.writer.meta(optimizer={"class": "SGD", "groups": groups}, command=command, seed=place, amp=place)
+        run.write(2)
+        run.finish()
+    board = asked_of(*shelved(tmp_path))["board"]
+    rows = board["props"]["children"][-1]["props"]["children"]["props"]["children"][-1]["props"]["children"]
+    cells = [[cell["props"] for cell in row["props"]["children"]] for row in rows]
+    assert [row[0]["children"] for row in cells] == [
+        "optimizer.groups.0.lr",
+        "optimizer.groups.0.weight_decay",
+        "amp",
+        "seed",
+        "command",
+    ]
+    assert len(cells[-1][1]["children"]) <= 48 and cells[-1][1]["title"].endswith("a" * 200)
+    assert "title" not in cells[0][1]
+
+
 def test_of_many_runs_of_a_sweep_only_the_best_is_named(tmp_path):
     swept(tmp_path, rates=tuple(range(1, 15)))
     shelf, keys = shelved(tmp_path)
@@ -478,6 +605,8 @@ def test_sorting_filters_and_selection_survive_updates_and_a_click_opens_a_run(b
         field = seen.page.locator(".runs-table .ag-floating-filter input").first
         field.fill("rate")
         seen.until(f"{ROWS} === 3")
+        durations = seen.page.locator(".runs-table .ag-cell[col-id=duration]").all_inner_texts()
+        assert all(re.fullmatch(r"\d+:\d\d", text) for text in durations) and (durations or width < 1440)
         header = seen.page.locator(".runs-table .ag-header-cell[col-id=run] .ag-header-cell-label")
         header.click()
         seen.until(f"{NAMES}.join() === 'rate-0.01,rate-0.1,rate-1.0'")
@@ -526,6 +655,63 @@ def test_findings_sort_by_how_grave_they_are_and_are_filtered_by_their_words(bro
         seen.page.locator(".runs-table .ag-floating-filter[col-id=finding] input").first.fill("warning")
         seen.until(f"{NAMES}.join() === 'slow'")
         assert seen.page.locator(".runs-table .warning-cell").count() == 1
+
+
+FILTERS = "[...document.querySelectorAll('.runs-table .ag-floating-filter input')].map((field) => field.value).join('')"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
+def test_the_address_restores_how_the_table_is_sorted_and_filtered(browser, tmp_path, scheme, width):
+    swept(tmp_path, rates=(0.01, 0.1, 1.0, 10.0))
+    write_run(tmp_path / "a%2C:b,c.cockpit", steps=3)
+    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
+    with page_server(tmp_path) as server, visit(browser, server.url + "?page=runs", **options) as seen:
+        seen.until(f"{ROWS} === 5")
+        assert "sort=" not in seen.page.url and "filter=" not in seen.page.url  # it is as it comes
+        field = seen.page.locator(".runs-table .ag-floating-filter input").first
+        seen.page.locator(HEADER.format("run")).click()
+        seen.until("location.search.includes('sort=run')")
+        seen.page.locator(HEADER.format("run")).click()
+        seen.until("location.search.includes('sort=-run')")
+        field.fill("%2C:b,")
+        seen.until(f"{NAMES}.join('; ') === 'a%2C:b,c' && location.search.includes('filter=')")
+        with visit(browser, seen.page.url, **options) as again:
+            again.until(f"{NAMES}.join('; ') === 'a%2C:b,c' && {FILTERS} === '%2C:b,'")
+            assert again.page.url == seen.page.url
+        field.fill("rate-")
+        seen.until(f"{NAMES}.join() === 'rate-10.0,rate-1.0,rate-0.1,rate-0.01'")
+        seen.until("location.search.endsWith('filter=run:contains:rate-')")
+        seen.page.locator(".runs-table [col-id=run].ag-cell", has_text="rate-1.0").click()
+        seen.until("document.documentElement.dataset.page === 'overview'")
+        seen.page.reload()
+        seen.page.go_back()  # to an address that names what the table of a fresh page does not show yet
+        seen.until(f"{NAMES}.join() === 'rate-10.0,rate-1.0,rate-0.1,rate-0.01' && {FILTERS} === 'rate-'")
+        seen.page.evaluate("history.pushState(null, '', '?page=runs&sort=run')")
+        seen.page.evaluate("history.pushState(null, '', '?page=runs')")
+        seen.page.go_back()
+        seen.until(f"{NAMES}.join('; ') === 'a%2C:b,c; rate-0.01; rate-0.1; rate-1.0; rate-10.0' && {FILTERS} === ''")
+
+
+@pytest.mark.browser
+def test_an_address_sorts_and_filters_by_numbers_and_nonsense_in_it_is_passed_over(browser, tmp_path):
+    swept(tmp_path, rates=(0.01, 0.1, 1.0, 10.0))
+    addresses = {
+        "sort=rate&filter=rate:greaterThan:0.05;lessThan:5": ["rate-0.1", "rate-1.0"],
+        "sort=-steps,-rate&filter=run:equals:rate-0.1|endsWith:0.0": ["rate-10.0", "rate-0.1"],
+        "sort=none,colour,-&filter=rate:inRange:1,rate:above:1,rate:greaterThan:x,:::,run,%25": None,
+        "sort=&filter=rate:greaterThan:,run:contains:,ag-Grid-SelectionColumn:blank": None,
+        "sort=ag-Grid-SelectionColumn&filter=rate:equals:1;equals:1;equals:1": None,
+    }
+    with page_server(tmp_path) as server:
+        for address, names in addresses.items():
+            with visit(browser, f"{server.url}?page=runs&{address}") as seen:
+                seen.until(f"{ROWS} === {len(names or '....')}")
+                if names is None:
+                    seen.until("!/sort=|filter=/.test(location.search)")
+                    assert seen.page.evaluate(f"{NAMES}.length") == 4
+                else:
+                    seen.until(f"{NAMES}.join() === '{','.join(names)}'")
 
 
 @pytest.mark.browser
@@ -667,7 +853,7 @@ def test_the_address_restores_a_comparison_and_how_it_is_drawn(browser, tmp_path
         lines, chosen, titles = seen.page.evaluate(LINES), seen.page.evaluate(CHOSEN), seen.page.evaluate(TITLES)
         assert json.loads(chosen)["runs"] == ["pace-2.cockpit", "pace-1.cockpit"]
         assert [line[0] for line in lines] == ["pace-2", "pace-2", "pace-1", "pace-1"]
-        assert "compare=pace-2%2Cpace-1&" in seen.page.url
+        assert "compare=pace-2,pace-1&" in seen.page.url
         with visit(browser, seen.page.url, **options) as again:
             again.until(f"{CHARTS} === 3 && {OVERLAY}.data.length === 4")
             assert [again.page.evaluate(part) for part in (LINES, CHOSEN, TITLES)] == [lines, chosen, titles]
@@ -677,6 +863,26 @@ def test_the_address_restores_a_comparison_and_how_it_is_drawn(browser, tmp_path
             assert again.page.locator("#smoothing").input_value() == "0.03"
             again.until(f"({OVERLAY}.layout.xaxis.ticktext || []).some((word) => word.endsWith('min'))")
             assert again.page.url == seen.page.url
+
+
+@pytest.mark.browser
+def test_a_scale_that_a_person_chooses_wins_over_the_one_that_fits_and_is_in_the_address(browser, tmp_path):
+    ended(tmp_path, **BLOWN_UP)
+    address, scale = "?page=runs&compare=a,b,c&by=loss", f"{OVERLAY}?.layout.yaxis.type"
+    with page_server(tmp_path) as server, visit(browser, server.url + address) as seen:
+        seen.until(f"{CHARTS} === 3 && {scale} === 'log'")
+        button = overlay(seen, "Loss").get_by_role("button", name="log axis")
+        seen.until("document.querySelector('#comparison [data-do=scale]').ariaPressed === 'true'")
+        button.click()
+        seen.until(
+            f"{scale} === 'linear' && document.querySelector('#comparison [data-do=scale]').ariaPressed === 'false'"
+        )
+        assert "linear" in seen.page.url
+        with visit(browser, seen.page.url) as again:
+            again.until(f"{CHARTS} === 3 && {scale} === 'linear'")
+        button.click()
+        seen.until(f"{scale} === 'log'")
+        assert "scale=" not in seen.page.url
 
 
 @pytest.mark.browser
@@ -713,6 +919,21 @@ def test_an_address_of_runs_with_odd_names_restores_them(browser, tmp_path):
             with visit(browser, seen.page.url) as again:
                 again.until(f"{CHARTS} === 1 && {OVERLAY}?.data.length === {count}")
                 assert json.loads(again.page.evaluate(CHOSEN))["runs"] == [f"{each}.cockpit" for each in names[:count]]
+
+
+@pytest.mark.browser
+def test_the_address_of_runs_in_folders_can_be_read_and_old_ones_are_understood(browser, tmp_path):
+    for name in ("a", "b (2)"):
+        write_run(tmp_path / "lr" / f"{name}.cockpit", steps=3)
+    old = "?page=runs&compare=lr%252Fb%2520(2)%2Clr%252Fa&by=loss%2Calpha_curvature"
+    with page_server(tmp_path) as server, visit(browser, server.url + old) as seen:
+        seen.until(f"{CHARTS} === 2")
+        assert json.loads(seen.page.evaluate(CHOSEN))["runs"] == ["lr/b (2).cockpit", "lr/a.cockpit"]
+        seen.until("location.search.includes('&compare=lr/b+%282%29,lr/a&by=loss,alpha_curvature')")
+        assert "%25" not in seen.page.url
+        with visit(browser, seen.page.url) as again:
+            again.until(f"{CHARTS} === 2")
+            assert again.page.evaluate(CHOSEN) == seen.page.evaluate(CHOSEN)
 
 
 @pytest.mark.browser

@@ -30,7 +30,12 @@
     } else {
       parameters.set(name, value);
     }
-    return parameters.toString();
+    return spelled(parameters);
+  }
+
+  /* Parameters with what may stand in an address as it is, for those who read it. */
+  function spelled(parameters) {
+    return parameters.toString().replace(/%(2C|2F|3A)/g, decodeURIComponent);
   }
 
   function set(name, value, push) {
@@ -91,7 +96,7 @@
     parameters.delete("page");
     parameters.delete("evidence");
     parameters.set("run", run);
-    window.history.pushState(null, "", window.location.pathname + "?" + parameters);
+    window.history.pushState(null, "", window.location.pathname + "?" + spelled(parameters));
     show(FIRST);
     tell();
   }
@@ -105,7 +110,9 @@
   }
 
   function tell() {
-    window.dash_clientside.set_props("address", { data: Date.now() });
+    if (begun) { // else the address is read as soon as the page stands
+      window.dash_clientside.set_props("address", { data: Date.now() });
+    }
   }
 
   document.addEventListener("click", function (event) {

@@ -199,6 +199,9 @@
     if (news.shown) {
       shown.set(card, news.shown);
     }
+    if (news.scale) {
+      card.dataset.scale = news.scale; // the one it has until the person chooses
+    }
     for (const part of ["value", "words"]) {
       if (news[part]) {
         fill(card.querySelector("." + part), news[part]);

@@ -31,14 +31,17 @@
     return [0, 6, 12, 18, 24].map((shift) => LETTERS[(hash >>> shift) & 63]).join("");
   }
 
-  /* A name without what separates names or begins marks. */
+  /* A name without what separates names or begins marks; all else of it stays as it is. */
   function encoded(name) {
-    return encodeURIComponent(name).replaceAll(MARKS, "%7E");
+    return name.replace(/[%,~]/g, (sign) => "%" + sign.charCodeAt(0).toString(16).toUpperCase());
+  }
+
+  function nameOf(key) {
+    return key.endsWith(SUFFIX) ? key.slice(0, -SUFFIX.length) : key;
   }
 
   function spelled(keys) {
-    const names = keys.map((key) => encoded(key.endsWith(SUFFIX) ? key.slice(0, -SUFFIX.length) : key));
-    const words = names.join(",");
+    const words = keys.map((key) => encoded(nameOf(key))).join(",");
     return new URLSearchParams({ words }).toString().length <= NAMES ? words : MARKS + keys.slice(0, MOST).map(mark).join("");
   }
 
@@ -46,15 +49,15 @@
   function named(words, keys) {
     const found = new Map();
     for (const key of keys) {
-      found.set(words.startsWith(MARKS) ? mark(key) : spelled([key]), key);
+      found.set(words.startsWith(MARKS) ? mark(key) : nameOf(key), key);
     }
-    const names = words.startsWith(MARKS) ? words.slice(1).match(/.{1,5}/g) || [] : words.split(",");
+    const names = words.startsWith(MARKS) ? words.slice(1).match(/.{1,5}/g) || [] : words.split(",").map(decoded);
     return names.map((name) => found.get(name)).filter((key) => key !== undefined);
   }
 
   function remember() {
     address().set("compare", state.runs.length ? spelled(state.runs) : null);
-    address().set("by", state.runs.length && state.readings.length ? state.readings.map(encodeURIComponent).join(",") : null);
+    address().set("by", state.runs.length && state.readings.length ? state.readings.map(encoded).join(",") : null);
     const left = spelled(state.runs).startsWith(MARKS) ? state.runs.length - MOST : 0;
     const words = left > 0 ? "The address holds the first " + MOST + " of " + state.runs.length + " runs." : "";
     document.getElementById("compared-note").textContent = words;

@@ -9,11 +9,19 @@
     }
   }
 
+  /* Seconds as hours, minutes and seconds. */
+  function spelled(seconds) {
+    const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
+    const rest = String(seconds % 60).padStart(2, "0");
+    return hours ? hours + ":" + String(minutes).padStart(2, "0") + ":" + rest : minutes + ":" + rest;
+  }
+
   /* How the table writes numbers; a word in place of one, such as NaN, stays as it is. */
   window.dashAgGridFunctions = Object.assign(window.dashAgGridFunctions || {}, {
     number: (value) => (typeof value === "number" ? String(Number(value.toPrecision(4))) : value),
     bySeverity: (one, other, oneNode, otherNode) =>
       oneNode.data.rank - otherNode.data.rank || String(one).localeCompare(String(other)),
+    duration: (value) => (typeof value === "number" ? spelled(value) : value),
     count: (value) => (typeof value === "number" ? value.toLocaleString("en") : value),
   });
 
