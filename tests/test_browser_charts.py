@@ -352,6 +352,7 @@ def test_a_run_is_chosen_by_keys_alone(browser, tmp_path):
     here = "document.activeElement.id"
     with page_server(tmp_path) as server, visit(browser, server.url) as seen:
         seen.until_charts()
+        assert seen.page.locator("#picker").inner_text() == "second"
         seen.page.locator("nav a[data-page=runs]").focus()
         seen.until("document.querySelector('#picker').tabIndex === 0")
         for key, part in (("Tab", "picker"), ("Tab", "follow"), ("Shift+Tab", "picker")):
@@ -362,9 +363,11 @@ def test_a_run_is_chosen_by_keys_alone(browser, tmp_path):
             seen.until(f"{expanded} === 'true' && document.activeElement.matches('.dash-options-list-option-checkbox')")
             seen.page.keyboard.press("Escape")
             seen.until(f"{expanded} === 'false' && {here} === 'picker'")
+        option = "document.activeElement.closest('label')?.innerText"
         seen.page.keyboard.press("Enter")
-        seen.until("document.activeElement.matches('.dash-options-list-option-checkbox')")
+        seen.until(f"{option} === 'second'")
         seen.page.keyboard.press("ArrowDown")
+        seen.until(f"{option} === 'first'")
         seen.page.keyboard.press("Space")
         seen.until("location.search.includes('run=first.cockpit')")
         seen.page.goto(server.url + "?page=runs")
