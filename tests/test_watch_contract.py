@@ -356,7 +356,11 @@ def test_the_learning_rate_is_known_wherever_the_diagnosis_measures(watch):
         warmup.step()
     run = land(optimizer)
     assert {*range(0, 50, 5), 30} <= set(at(run, "learning_rate"))
-    assert set(at(run, "learning_rate")) <= {*range(0, 50, 5), 30, *range(12)}  # it jumps by a tenth or more up to there
+    assert set(at(run, "learning_rate")) <= {
+        *range(0, 50, 5),
+        30,
+        *range(12),
+    }  # it jumps by a tenth or more up to there
     rates = run.series("learning_rate")[1]
     assert (np.diff(rates[:8]) > 0).all()
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from synthetic_runs import PANELS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PATIENCE = 20
+PATIENCE = 90
 
 
 def missing() -> str:
