@@ -96,6 +96,113 @@ def test_a_zoom_is_shared_unless_it_is_not_wished_and_a_double_click_ends_it(bro
         assert seen.chart(TEST, WHOLE)
 
 
+FILLED = """(() => {
+    const [low, high] = chart._fullLayout.xaxis.range, [bottom, top] = chart._fullLayout.yaxis.range;
+    const scaled = chart.layout.yaxis.type === "log" ? Math.log10 : Number;
+    const lines = chart.data.filter((trace) => !trace.yaxis && trace.visible !== "legendonly");
+    const values = lines.flatMap((line) => line.y.filter((_, at) => low <= line.x[at] && line.x[at] <= high));
+    const heights = values.filter((value) => value !== null).map(scaled).filter(Number.isFinite);
+    return (Math.max(...heights) - Math.min(...heights)) / (top - bottom);
+})()"""
+FITS = f"{FILLED} > 0.7 && {FILLED} < 1"
+TALL = "chart.layout.yaxis.autorange !== false"
+
+
+def test_a_zoom_into_steps_shows_the_values_of_these_steps(browser, tmp_path):
+    with finished(browser, tmp_path) as seen:
+        card(seen, "Loss").scroll_into_view_if_needed()
+        seen.until_chart("Loss", TALL)
+        drag(seen, "Loss", 0.6, 0.9)
+        seen.until_chart("Loss", f"!({WHOLE}) && {FITS}")
+        card(seen, NORM).scroll_into_view_if_needed()
+        seen.until_chart(NORM, f"!({WHOLE}) && {FITS}")  # on a log axis, zoomed by the other
+        labels = "chart.layout.yaxis.tickvals.map(Math.log10)"
+        within = "chart.layout.yaxis.range[0] <= height && height <= chart.layout.yaxis.range[1]"
+        assert seen.chart(NORM, f"{labels}.every((height) => {within})")
+        before = seen.chart(NORM, "chart.layout.yaxis.range")
+        card(seen, NORM).locator(".legendtoggle").first.click()  # the layers
+        seen.until_chart(NORM, f"chart.layout.yaxis.range[0] > {before[0]} && {FITS}")
+        seen.page.keyboard.press("Escape")
+        seen.until_chart(NORM, f"{WHOLE} && {TALL}")
+        other = "Update size"
+        card(seen, other).scroll_into_view_if_needed()
+        seen.until_chart(other, f"{WHOLE} && {TALL}")
+        box = card(seen, other).locator(".nsewdrag").first.bounding_box()
+        seen.page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.2 * box["height"])
+        seen.page.mouse.down()
+        seen.page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.8 * box["height"], steps=6)
+        seen.page.mouse.up()
+        seen.until_chart(other, f"!({WHOLE}) && !({TALL})")
+        chosen = seen.chart(other, "chart.layout.yaxis.range")
+        card(seen, NORM).scroll_into_view_if_needed()
+        seen.until_chart(NORM, f"!({WHOLE}) && {FITS}")
+        drag(seen, NORM, 0.2, 0.5)
+        card(seen, other).scroll_into_view_if_needed()
+        seen.until_chart(other, f"{RANGE}[0] === {seen.chart(NORM, RANGE)[0]}")
+        assert seen.chart(other, "chart.layout.yaxis.range") == chosen  # a person chose it
+
+
+def test_the_end_of_a_growing_run_is_shown_with_its_values(browser, tmp_path):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(trainer(tmp_path / "live.cockpit", rate=40, head=150))
+        server = stack.enter_context(page_server(tmp_path, wait=True))
+        seen = stack.enter_context(visit(browser, server.url + "?last=30"))
+        seen.until_charts()
+        card(seen, NORM).scroll_into_view_if_needed()
+        for _ in range(3):
+            seen.until_growth(NORM)
+            seen.until_chart(NORM, f"!({WHOLE}) && {FITS}")
+        tool(seen, "All steps").click()
+        seen.until_chart(NORM, f"{WHOLE} && {TALL}")
+
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+def swipe(seen, part, right=0, down=0):
+    """Move a finger across a part of the page, from its middle."""
+    box = part.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    device = seen.page.context.new_cdp_session(seen.page)
+    device.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+    for share in range(1, 9):
+        finger = {"x": x + right * share / 8, "y": y + down * share / 8}
+        device.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [finger]})
+    device.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def test_a_finger_scrolls_the_page_and_a_tap_shows_values(browser, tmp_path):
+    with finished(browser, tmp_path, **PHONE) as seen:
+        for part in (card(seen, NORM).locator(".nsewdrag").first, seen.page.locator(".gauge-plot .nsewdrag").first):
+            part.evaluate("(part) => part.scrollIntoView({ block: 'center' })")
+            before = seen.page.evaluate("window.scrollY")
+            swipe(seen, part, down=-200)
+            seen.until(f"window.scrollY > {before} + 100")
+            swipe(seen, part, right=120)
+        chart = card(seen, NORM).locator(".nsewdrag").first
+        chart.scroll_into_view_if_needed()
+        chart.tap()
+        card(seen, NORM).locator(".hoverlayer .hovertext").first.wait_for()
+        assert "steps=" not in seen.page.url and seen.chart(NORM, WHOLE)
+        small = """[...document.querySelectorAll(".card .help summary, .card .menu summary")].filter((part) => {
+            const ends = [-15, 15];
+            part.scrollIntoView({ block: "center" });
+            const box = part.getBoundingClientRect();
+            const [left, top] = [box.x + box.width / 2, box.y + box.height / 2];
+            return !ends.every((at) => [[at, 0], [0, at]].every(([right, down]) =>
+                part.contains(document.elementFromPoint(left + right, top + down))));
+        }).length"""
+        assert seen.page.evaluate(small) == 0
+        assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_a_legend_is_clicked_without_a_tip_of_plotly(browser, tmp_path):
+    with finished(browser, tmp_path) as seen:
+        card(seen, NORM).locator(".legendtoggle").last.click()
+        seen.until("location.search.includes('hidden=')")
+        assert seen.page.locator(".plotly-notifier").count() == 0
+
+
 def test_the_address_restores_the_view(browser, tmp_path):
     with finished(browser, tmp_path) as seen:
         card(seen, NORM).scroll_into_view_if_needed()
@@ -230,7 +337,42 @@ def test_keys_act_but_never_while_one_writes(browser, tmp_path):
         seen.until("!document.querySelector('#shortcuts').open")
         assert seen.page.evaluate(paused) == "false"
         seen.page.keyboard.press("/")
-        seen.page.locator(".dash-dropdown-search").wait_for()
+        seen.page.locator(".dash-dropdown-option").first.wait_for()  # the key itself is not searched for
+        assert seen.page.locator(".dash-dropdown-search").input_value() == ""
+        seen.page.locator(".dash-dropdown-search").focus()
         seen.page.keyboard.type("g o ? d")
         assert seen.page.evaluate("!document.querySelector('#shortcuts').open")
         assert seen.page.evaluate(paused) == "false"
+
+
+def test_a_run_is_chosen_by_keys_alone(browser, tmp_path):
+    for name in ("first", "second"):
+        write_run(tmp_path / f"{name}.cockpit", steps=60)
+    expanded = "document.querySelector('#picker').getAttribute('aria-expanded')"
+    here = "document.activeElement.id"
+    with page_server(tmp_path) as server, visit(browser, server.url) as seen:
+        seen.until_charts()
+        assert seen.page.locator("#picker").inner_text() == "second"
+        seen.page.locator("nav a[data-page=runs]").focus()
+        seen.until("document.querySelector('#picker').tabIndex === 0")
+        for key, part in (("Tab", "picker"), ("Tab", "follow"), ("Shift+Tab", "picker")):
+            seen.page.keyboard.press(key)
+            assert seen.page.evaluate(here) == part
+        for key in ("Space", "Enter"):
+            seen.page.keyboard.press(key)
+            seen.until(f"{expanded} === 'true' && document.activeElement.matches('.dash-options-list-option-checkbox')")
+            seen.page.keyboard.press("Escape")
+            seen.until(f"{expanded} === 'false' && {here} === 'picker'")
+        option = "document.activeElement.closest('label')?.innerText"
+        seen.page.keyboard.press("Enter")
+        seen.until(f"{option} === 'second'")
+        seen.page.keyboard.press("ArrowDown")
+        seen.until(f"{option} === 'first'")
+        seen.page.keyboard.press("Space")
+        seen.until("location.search.includes('run=first.cockpit')")
+        seen.page.goto(server.url + "?page=runs")
+        seen.page.locator(".runs-table .ag-row").first.wait_for()
+        seen.page.keyboard.press("/")
+        seen.page.keyboard.type("second")
+        seen.until("document.querySelectorAll('.runs-table .ag-center-cols-container .ag-row').length === 1")
+        assert seen.page.locator(".ag-floating-filter[col-id=run] input").input_value() == "second"

@@ -75,6 +75,64 @@ def test_a_click_on_a_cell_leads_to_the_curves_of_its_layer_with_the_step_marked
         assert seen.page.evaluate(f"{zoomed}.layout.yaxis.range") == [-1, 1]  # the same board goes on
 
 
+def test_back_leads_to_the_layer_before_and_to_the_map_alone(browser, full):
+    layer = "new URLSearchParams(location.search).get('layer')"
+    with page_server(full) as server, visit(browser, server.url) as seen:
+        seen.page.locator("nav a[data-page=layers]").click()
+        seen.until(DRAWN)
+        for row in (2, 4):
+            seen.page.locator("#map-canvas").click(position=point(seen, 0.5, row))
+        seen.page.locator("#map-canvas").click(position=point(seen, 0.2, 4))  # another step of the same layer
+        for key in ("ArrowDown", "ArrowUp", "ArrowUp"):
+            seen.page.locator("#map-rows").press(key)
+        seen.until(f"{layer} === 'conv2.bias'")
+        for before in ("conv2.weight", None):
+            seen.page.go_back()
+            seen.until(f"{layer} === {json.dumps(before)}")
+            marked = "document.querySelector('#map-rows [aria-selected=true]')?.dataset.layer ?? null"
+            seen.until(f"{marked} === {json.dumps(before)}")
+            heading = "document.querySelector('#layer-board h2')?.textContent ?? null"
+            seen.until(f"{heading} === {json.dumps(before and 'Layer ' + before)}")
+        assert seen.page.evaluate("document.documentElement.dataset.page") == "layers"
+        seen.page.go_back()
+        seen.until("document.documentElement.dataset.page === 'overview'")
+
+
+def test_the_map_shows_all_rows_that_there_is_room_for_and_says_where_there_are_more(browser, tmp_path):
+    for count in (26, 120):
+        run = SyntheticRun(tmp_path / f"{count}.cockpit", layers=tuple(f"block{index}" for index in range(count)))
+        run.write(60)
+        run.finish()
+    scroll = "document.querySelector('#map-scroll')"
+    fits, goes_on = f"{scroll}.scrollHeight <= {scroll}.clientHeight", f"{scroll}.matches('.goes-on')"
+    with page_server(tmp_path) as server, visit(browser, layers_page(server.url, "&run=26.cockpit")) as seen:
+        seen.until(DRAWN)
+        seen.until(f"{ROWS}.length === 26 && {fits} && !{goes_on}")
+    with page_server(tmp_path) as server, visit(browser, layers_page(server.url, "&run=120.cockpit")) as seen:
+        seen.until(DRAWN)
+        seen.until(f"{ROWS}.length === 120 && {goes_on}")
+        seen.page.locator("#map-scroll").evaluate("(part) => part.scrollTo(0, part.scrollHeight)")
+        seen.until(f"!{goes_on}")
+
+
+def test_what_comes_with_a_layer_and_with_its_marks_moves_no_cell(browser, full):
+    place = "document.querySelector('#map-canvas').getBoundingClientRect().top"
+    tools = "getComputedStyle(document.querySelector('#tools .smoothing')).visibility"
+    with page_server(full) as server, visit(browser, layers_page(server.url)) as seen:
+        seen.page.route("**/tick", lambda route: None)  # what the marks mean is slow to come
+        seen.page.reload()
+        seen.page.locator("#map-rows > div").first.wait_for()
+        before = seen.page.evaluate(place)
+        assert seen.page.evaluate("document.querySelector('#legend').childElementCount") == 0
+        assert seen.page.evaluate(tools) == "hidden"
+        seen.page.unroute("**/tick")
+        seen.page.locator("#map-canvas").click(position=point(seen, 0.5, 2))
+        seen.page.evaluate("window.cockpit.clock.ask()")
+        seen.page.locator("#legend summary").wait_for()
+        seen.until(f"{CARDS}.length > 8")
+        assert seen.page.evaluate(f"[{place} + window.scrollY, {tools}]") == [before, "visible"]
+
+
 def test_the_address_restores_the_map_and_the_layer(browser, full):
     asked = "&quantity=grad_norm&cells=least&find=fc&layer=fc1.weight&at=50&steps=20~90"
     with page_server(full) as server, visit(browser, layers_page(server.url, asked)) as seen:
@@ -170,8 +228,9 @@ def test_findings_mark_rows_and_lead_to_their_layer(browser, tmp_path):
     run = write_dying_run(tmp_path / "run.cockpit")
     with page_server(run) as server, visit(browser, server.url.rstrip("/") + "/?page=diagnosis") as seen:
         seen.page.locator(".finding").first.wait_for()
-        for summary in seen.page.locator("#findings > .finding > summary").all():
-            summary.click()
+        closed = seen.page.locator("#findings > .finding:not([open]) > summary")
+        while closed.count():
+            closed.first.click()
         button = seen.page.locator("[data-to-layer]:visible").first
         layer = button.get_attribute("data-to-layer")
         assert layer == "fc1"

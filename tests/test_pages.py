@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+
 import pytest
 from page_server import page_server
 from synthetic_runs import write_run
+from test_browser import trainer
 from visiting import visit
 
 pytestmark = pytest.mark.browser
@@ -86,7 +90,6 @@ def test_what_the_address_asks_in_vain_is_told(browser, folder):
 def test_evidence_leads_from_the_diagnosis_to_its_chart_and_back(browser, folder):
     own = "α on the step's own batch"
     with page_server(folder) as server, visit(browser, at(server.url, "?page=diagnosis")) as seen:
-        seen.page.locator(".finding > summary").first.click()
         seen.page.locator(".finding .show").first.click()
         seen.page.locator("[data-marked] .back").wait_for()
         assert seen.page.evaluate(PAGE) == "overview"
@@ -94,6 +97,29 @@ def test_evidence_leads_from_the_diagnosis_to_its_chart_and_back(browser, folder
         seen.page.locator("[data-marked] .back").click()
         seen.until("document.activeElement === document.querySelector('.finding .show')")
         assert seen.page.evaluate(PAGE) == "diagnosis"
+
+
+OPEN = "[...document.querySelectorAll('#findings > .finding')].map((part) => part.open)"
+
+
+def test_the_first_findings_are_open_on_their_own_page_until_a_person_closes_them(browser, tmp_path):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(trainer(tmp_path / "live.cockpit", 40, 60, "--kind", "large"))
+        server = stack.enter_context(page_server(tmp_path, wait=True))
+        seen = stack.enter_context(visit(browser, at(server.url, "?page=diagnosis")))
+        seen.page.locator("#findings > .finding").first.wait_for()
+        seen.until(f"{OPEN}.slice(0, 3).every(Boolean) && !{OPEN}.slice(3).some(Boolean)")
+        key = seen.page.locator("#findings > .finding").first.get_attribute("data-key")
+        closed = f"document.querySelector('#findings > [data-key=\"{key}\"]')"
+        seen.page.locator("#findings > .finding > summary").first.click()
+        said = seen.page.evaluate(f"{closed}.textContent")
+        seen.until(f"{closed}.textContent !== {json.dumps(said)}")  # it was drawn anew
+        assert not seen.page.evaluate(f"{closed}.open")
+        seen.page.locator("nav a[data-page=overview]").click()
+        seen.until(f"!{OPEN}.some(Boolean)")
+        seen.page.locator("nav a[data-page=diagnosis]").click()
+        seen.until(f"{OPEN}.slice(0, 3).filter(Boolean).length >= Math.min({OPEN}.length, 3) - 1")
+        assert not seen.page.evaluate(f"{closed}.open")
 
 
 @pytest.mark.parametrize("width", [390, 768, 1280])

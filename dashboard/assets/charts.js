@@ -13,7 +13,7 @@
 (function () {
   "use strict";
 
-  const CONFIG = { displayModeBar: false, doubleClick: "autosize" };
+  const CONFIG = { displayModeBar: false, doubleClick: "autosize", showTips: false };
   const FRAME = 40; // milliseconds of drawing, after which the browser may do something else
   const KINDS = ["chart", "gauge"];
   const LEGEND = 29; // pixels above a chart for a legend of one row (figures.py)
@@ -102,12 +102,19 @@
     prepare(card, kind, plot, figure);
     window.Plotly.newPlot(plot, figure.data, figure.layout, CONFIG);
     sizes.observe(plot);
+    plot.addEventListener("touchstart", leave, { capture: true, passive: true });
     if (kind === "chart") {
       makeRoom(plot);
       window.cockpit.zoom.listen(plot);
       window.cockpit.card.listen(card, plot);
+      window.cockpit.heights.listen(plot);
       window.cockpit.labels.listen(plot);
     }
+  }
+
+  /* A finger scrolls the page and zooms no chart: plotly.js does not hear of it, but of the click that a tap is. */
+  function leave(event) {
+    event.stopPropagation();
   }
 
   function change(card, kind, plot, changes) {
@@ -122,6 +129,7 @@
 
   function prepare(card, kind, plot, figure) {
     if (kind === "chart") {
+      window.cockpit.heights.put(plot, figure);
       window.cockpit.labels.put(plot, figure);
     }
     if (kind === "chart" && window.cockpit.zoom.hasSteps(card)) {

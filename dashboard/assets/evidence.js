@@ -76,7 +76,7 @@
     chart.on("plotly_doubleclick", function () {
       window.setTimeout(function () {
         if (shown && shown.chart === chart) {
-          clear([zoomOf(chart.layout.xaxis), zoomOf(chart.layout.yaxis)]); // as the double click has left it
+          clear(zoomOf(chart)); // as the double click has left it
         }
       }, 0);
     });
@@ -95,6 +95,7 @@
     if (last.chart && document.contains(last.chart)) {
       const change = { shapes: others(last.chart) };
       window.Plotly.relayout(last.chart, Object.assign(change, rangeOf("xaxis", zoom[0]), rangeOf("yaxis", zoom[1])));
+      window.cockpit.heights.renew(last.chart);
     }
   }
 
@@ -102,8 +103,9 @@
     return range ? { [axis + ".range"]: range, [axis + ".autorange"]: false } : { [axis + ".autorange"]: true };
   }
 
-  function zoomOf(axis) {
-    return axis.autorange ? null : axis.range.slice();
+  function zoomOf(chart) {
+    const { autorange, range } = chart.layout.xaxis;
+    return [autorange ? null : range.slice(), window.cockpit.heights.own(chart)];
   }
 
   /* A little after the last step that a chart shows. */
@@ -116,7 +118,7 @@
     const margin = Math.max(0.4 * (steps[1] - steps[0]), LEAST);
     const rings = points.filter((point) => !log || point[1] > 0).map(ring);
     listen(chart);
-    shown.zoom = [zoomOf(chart.layout.xaxis), zoomOf(chart.layout.yaxis)];
+    shown.zoom = zoomOf(chart);
     shown.shapes = [band(steps, margin), ...rings];
     shown.chart = chart;
     const range = [Math.max(steps[0] - margin, -LEAST), Math.min(steps[1] + margin, end(chart))];
@@ -125,6 +127,7 @@
       Object.assign(change, rangeOf("yaxis", null));
     }
     window.Plotly.relayout(chart, change);
+    window.cockpit.heights.renew(chart);
   }
 
   /* Go to the overview, which may have to be drawn first, and show the evidence there. */

@@ -1,8 +1,10 @@
-/* The list of findings is drawn anew when one of them changes: what was open stays open, and the focus where it was. */
+/* The list of findings is drawn anew when one of them changes: what was open stays open, what was closed closed, and the
+   focus where it was. On the page of the diagnosis the first few are open until a person closes them. */
 (function () {
   "use strict";
 
-  const open = new Set(); // keys of what is unfolded
+  const FIRST = 3; // findings that are open at first, where there is nothing else
+  const chosen = new Map(); // by key: whether a person has it open
   let focused = null; // the key of the part that has the focus, or had when it was drawn anew
   let watched = null;
 
@@ -10,19 +12,26 @@
     return part.dataset.evidence ? "show " + part.dataset.evidence : part.parentElement.dataset.key;
   }
 
-  function watch(part) {
-    const list = part.closest("#findings");
+  function isOpen(part, list) {
+    const first = [...list.querySelectorAll(":scope > .finding")].slice(0, FIRST);
+    const alone = document.documentElement.dataset.page === "diagnosis";
+    return chosen.get(part.dataset.key) ?? (alone && first.includes(part));
+  }
+
+  function watch(list) {
     if (list && list !== watched) {
       watched = list;
-      new MutationObserver(() => restore(list)).observe(list, { childList: true, subtree: true });
+      const changes = { childList: true, subtree: true, attributes: true, attributeFilter: ["data-key"] };
+      new MutationObserver(() => restore(list)).observe(list, changes);
+      restore(list);
     }
     return Boolean(list);
   }
 
   function restore(list) {
     for (const part of list.querySelectorAll("details[data-key]")) {
-      if (open.has(part.dataset.key) && !part.open) {
-        part.open = true;
+      if (part.open !== isOpen(part, list)) {
+        part.open = !part.open;
       }
     }
     if (focused !== null && document.activeElement === document.body) {
@@ -34,12 +43,24 @@
     }
   }
 
+  /* The list is there as soon as the page is. */
+  const coming = new MutationObserver(function () {
+    if (watch(document.getElementById("findings"))) {
+      coming.disconnect();
+    }
+  });
+  coming.observe(document.body, { childList: true, subtree: true });
+
+  const turning = new MutationObserver(() => watched && restore(watched));
+  turning.observe(document.documentElement, { attributes: true, attributeFilter: ["data-page"] });
+
   document.addEventListener(
     "toggle",
     function (event) {
       const part = event.target;
-      if (part.dataset.key && part.isConnected && watch(part)) {
-        open[part.open ? "add" : "delete"](part.dataset.key);
+      const list = part.dataset.key && part.closest("#findings");
+      if (list && part.open !== isOpen(part, list)) {
+        chosen.set(part.dataset.key, part.open);
       }
     },
     true // toggle events do not bubble
@@ -47,7 +68,7 @@
 
   document.addEventListener("focusin", function (event) {
     const part = event.target.closest("#findings summary, #findings [data-evidence]");
-    focused = part && watch(part) ? keyOf(part) : null;
+    focused = part ? keyOf(part) : null;
   });
 
   document.addEventListener("focusout", function (event) {

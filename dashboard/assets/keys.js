@@ -4,9 +4,12 @@
 
   const PAGES = { o: "overview", l: "layers", d: "diagnosis", r: "runs" };
   const PATIENCE = 1500; // milliseconds between g and the letter of a page
-  const FIELDS = "input, textarea, select, [contenteditable], [role=combobox], [role=listbox], [role=textbox], .ag-root";
+  const FIELDS =
+    "input, textarea, select, [contenteditable], [role=combobox], [role=listbox], [role=textbox], .ag-root, .dash-dropdown";
+  const RUNS = ".runs-table .ag-floating-filter[col-id=run] input"; // the table's filter by names
   const ACTS_ITSELF = "button, summary, a, [role=button]"; // on space
   let gone = 0; // when g was pressed
+  let held = null; // the key that led to a field, which does not write in it when it is let go of
 
   function sheet() {
     return document.getElementById("shortcuts");
@@ -14,7 +17,7 @@
 
   /* The field one searches with on this page; on the overview the choice of a run. */
   function search() {
-    const fields = [...document.querySelectorAll("[data-search], input[type=search]")];
+    const fields = [...document.querySelectorAll(RUNS + ", input[type=search]")];
     const field = fields.find((each) => each.getClientRects().length) || document.getElementById("picker");
     field.focus();
     if (field.id === "picker") {
@@ -40,6 +43,7 @@
     } else if (event.key === "g") {
       gone = Date.now();
     } else if (event.key === "/") {
+      held = event.code;
       search();
     } else if (event.key === "?") {
       sheet().showModal();
@@ -61,6 +65,18 @@
       act(event);
     }
   });
+
+  document.addEventListener(
+    "keyup",
+    function (event) {
+      const opens = event.key === " " && event.target.matches("button.dash-dropdown"); // as on every button, by a click
+      if (event.code === held || opens) {
+        held = null;
+        event.stopPropagation();
+      }
+    },
+    true // before the field hears of it
+  );
 
   document.addEventListener("click", function (event) {
     if (event.target.closest("[data-do=shortcuts]")) {

@@ -1,8 +1,9 @@
 /* The labels of a chart's values: few, round and short. Plotly's own are too long for the room beside a chart, and leave
    a low chart with a logarithmic axis without any.
 
-   cockpit.labels.put(plot, figure)  label a chart that is about to be drawn
-   cockpit.labels.listen(plot)       label it anew where a person changes what of its values is in view */
+   cockpit.labels.put(plot, figure)   label a chart that is about to be drawn
+   cockpit.labels.change(plot, axis)  what to change of the labels of a drawn one whose axis of values is to be such
+   cockpit.labels.listen(plot)        label it anew where a person changes what of its values is in view */
 (function () {
   "use strict";
 
@@ -141,10 +142,17 @@
     }
   }
 
+  function change(plot, axis) {
+    const layout = Object.assign({}, plot.layout, { yaxis: Object.assign({}, plot.layout.yaxis, axis) });
+    const wanted = ticks(plot, { data: plot.data, layout: layout });
+    const stay = JSON.stringify(wanted.ticktext) === JSON.stringify(plot.layout.yaxis.ticktext);
+    return stay ? {} : { "yaxis.tickvals": wanted.tickvals, "yaxis.ticktext": wanted.ticktext };
+  }
+
   function renew(plot) {
-    const wanted = ticks(plot, plot);
-    if (JSON.stringify(wanted.ticktext) !== JSON.stringify(plot.layout.yaxis.ticktext)) {
-      window.Plotly.relayout(plot, { "yaxis.tickvals": wanted.tickvals, "yaxis.ticktext": wanted.ticktext });
+    const wanted = change(plot, {});
+    if (Object.keys(wanted).length) {
+      window.Plotly.relayout(plot, wanted);
     }
   }
 
@@ -160,5 +168,5 @@
     });
   }
 
-  window.cockpit = Object.assign(window.cockpit || {}, { labels: { put, listen } });
+  window.cockpit = Object.assign(window.cockpit || {}, { labels: { put, change, listen } });
 })();

@@ -63,11 +63,12 @@
     state.step = step !== null && /^\d+$/.test(step) ? Number(step) : null;
   }
 
-  function remember() {
+  /* What is written anew takes the place of what was; with push "back" leads to the layer that was open before. */
+  function remember(push) {
     address().set("quantity", state.quantity);
     address().set("cells", state.cells === "greatest" ? null : state.cells);
     address().set("find", state.find || null);
-    address().set("layer", state.layer);
+    address().set("layer", state.layer, push);
     address().set("at", state.layer === null || state.step === null ? null : String(state.step));
   }
 
@@ -251,8 +252,14 @@
     Object.assign(drawn, { rows: rows, tall: TALL, range: range(), scrolled: part("map-scroll").scrollTop });
     drawn.chosen = { layer: now.names.indexOf(state.layer), column: columnAt(state.step) };
     window.cockpit.map.draw(part("map-canvas"), drawn);
+    markEnd(part("map-scroll"));
     window.cockpit.map.axis(part("map-axis"), drawn.range);
     window.cockpit.map.bar(part("map-bar"), now, drawn.scale);
+  }
+
+  /* Where rows follow below, the last one in view fades. */
+  function markEnd(scroll) {
+    scroll.classList.toggle("goes-on", scroll.scrollTop + scroll.clientHeight < scroll.scrollHeight - 1);
   }
 
   /* The column that a step lies in, -1 for none. */
@@ -312,10 +319,11 @@
 
   /* What the person does ------------------------------------------------------------------------------------- */
 
-  function choose(layer, step) {
+  /* Choose a layer and a step of it. */
+  function choose(layer, step, push) {
     state.layer = layer;
     state.step = step;
-    remember();
+    remember(push);
     tellChoice();
     markRows();
     redraw();
@@ -399,7 +407,7 @@
     part("map-rows").addEventListener("click", function (event) {
       const line = event.target.closest("[data-layer]");
       if (line) {
-        choose(line.dataset.layer, state.step);
+        choose(line.dataset.layer, state.step, true);
       }
     });
     canvas.addEventListener("pointerdown", function (event) {
@@ -422,7 +430,7 @@
       } else if (drawn) {
         const cell = cellAt(event);
         if (cell.layer !== undefined && cell.column >= 0) {
-          choose(drawn.map.names[cell.layer], middleOf(cell.column));
+          choose(drawn.map.names[cell.layer], middleOf(cell.column), true);
         }
       }
     });

@@ -33,15 +33,17 @@
     }
   }
 
-  /* Dropdowns hold a field that is hidden from screen readers and yet reached by the tab key. */
-  function hideFocusTargets() {
+  /* The tab key reaches a dropdown's button, and not the field before it, which is hidden from screen readers. */
+  function passFocusTargets() {
     for (const field of document.querySelectorAll(".dash-dropdown-focus-target")) {
       field.tabIndex = -1;
+      field.nextElementSibling.tabIndex = 0;
     }
   }
 
   applyTheme();
-  window.setInterval(hideFocusTargets, 1000);
+  window.setInterval(passFocusTargets, 1000);
+  document.addEventListener("focusout", passFocusTargets); // as a dropdown is left, its field can be reached again
 
   window.dash_clientside = window.dash_clientside || {};
   window.dash_clientside.cockpit = Object.assign(window.dash_clientside.cockpit || {}, {

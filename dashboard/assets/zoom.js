@@ -25,10 +25,14 @@
 
   function listen(chart) {
     chart.on("plotly_relayout", function (change) {
-      if ("xaxis.range[0]" in change && !hasSteps(chart.closest("[data-panel]"))) {
+      if (!("xaxis.range[0]" in change)) {
+        return;
+      }
+      window.cockpit.heights.renew(chart); // after a drag across the chart
+      if (hasSteps(chart.closest("[data-panel]"))) {
+        took([change["xaxis.range[0]"], change["xaxis.range[1]"]]);
+      } else {
         view().change({}); // it is zoomed alone
-      } else if ("xaxis.range[0]" in change) {
-        took([change["xaxis.range[0]"], change["xaxis.range[1]"]]); // a drag across the chart
       }
     });
     chart.on("plotly_doubleclick", function () {
@@ -76,6 +80,8 @@
     }
     if (whole && !chart.layout.yaxis.autorange && !chart.layout.yaxis.fixedrange) {
       change["yaxis.autorange"] = true;
+    } else {
+      Object.assign(change, window.cockpit.heights.change(chart, range));
     }
     if (Object.keys(change).length) {
       window.cockpit.steps.put(chart.layout);
