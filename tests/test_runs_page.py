@@ -936,6 +936,29 @@ def test_the_address_of_runs_in_folders_can_be_read_and_old_ones_are_understood(
             assert again.page.evaluate(CHOSEN) == seen.page.evaluate(CHOSEN)
 
 
+SEEN = """(() => {
+    const cell = document.querySelector(".runs-table .ag-row [col-id=run].ag-cell");
+    const text = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT).nextNode();
+    const [range, box] = [document.createRange(), cell.getBoundingClientRect()];
+    const end = text.data.lastIndexOf("large!");
+    range.setStart(text, end);
+    range.setEnd(text, end + 6);
+    const drawn = range.getBoundingClientRect();
+    return drawn.left >= box.left && drawn.right <= box.right + 1 && drawn.width > 20;
+})()"""
+
+
+@pytest.mark.browser
+def test_the_end_of_a_long_name_is_seen_in_the_table(browser, tmp_path):
+    (tmp_path / "20261130-040902-and-more").mkdir()
+    run = SyntheticRun(tmp_path / "20261130-040902-and-more" / "too-large!.cockpit", panels=PANELS[:1])
+    run.write(3)
+    run.finish()
+    with page_server(tmp_path) as server, visit(browser, server.url + "?page=runs") as seen:
+        seen.until(f"{ROWS} === 1")
+        assert seen.page.evaluate(SEEN)
+
+
 @pytest.mark.browser
 def test_an_address_of_runs_that_are_gone_says_so(browser, tmp_path):
     timed(tmp_path, 1)
