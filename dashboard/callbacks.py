@@ -192,7 +192,7 @@ def _register_runs(app: Dash, listing: Listing, shelf: Shelf) -> None:
 
     browser: Any = app  # its method is not annotated
     browser.clientside_callback(
-        ClientsideFunction("cockpit", "keep"), Output(every("kept"), "data"), Input(every("table"), "id")
+        ClientsideFunction("cockpit", "keep"), Output(every("kept"), "data"), Input(every("table"), "columnDefs")
     )
     browser.clientside_callback(
         ClientsideFunction("cockpit", "compare"),  # it sets ``compared`` itself: an output would close a circle

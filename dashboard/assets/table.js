@@ -124,10 +124,16 @@
     remember();
   }
 
-  async function begin() {
+  /* The person may have sorted it before what steers it is there: that stays where the address says nothing. */
+  async function begin(columns) {
+    const own = columns.find((column) => column.sort);
+    usual = (own.sort === "desc" ? "-" : "") + spelled(own.field);
     grid = await window.dash_ag_grid.getApiAsync(TABLE);
-    usual = sorting();
-    restore();
+    if (address().get("sort") !== null || address().get("filter") !== null) {
+      restore();
+    } else {
+      remember();
+    }
     grid.addEventListener("sortChanged", remember);
     grid.addEventListener("filterChanged", remember);
   }
@@ -141,11 +147,11 @@
   window.dash_clientside = window.dash_clientside || {};
   window.dash_clientside.cockpit = Object.assign(window.dash_clientside.cockpit || {}, {
     /* The table has come. */
-    keep: function (tables) {
-      if (tables.length && !grid) {
-        begin();
+    keep: function (columns) {
+      if (columns.length && !usual) {
+        begin(columns[0]);
       }
-      return tables.map(() => true);
+      return columns.map(() => true);
     },
   });
 })();
