@@ -26,7 +26,7 @@ INDEX = """<!DOCTYPE html>
         <title>{%title%}</title>
         <link rel="icon" href="ICON" type="image/svg+xml">
         {%css%}
-        <link id="plotly" rel="preload" as="script" href="PLOTLY">
+        <meta id="plotly" content="PLOTLY">
     </head>
     <body>
         {%app_entry%}
@@ -102,10 +102,10 @@ def create_app(
 
 
 def _plotly(app: Dash) -> str:
-    """Return the address of what draws charts, another one when it changes; browsers load it while the page is built.
+    """Return the address of what draws charts, another one when it changes.
 
-    Of all that the page has it takes longest to start: ``assets/charts.js`` does so while the server prepares what is
-    to be drawn.
+    Of all that the page has it takes longest to start: ``assets/charts.js`` loads it while the page is built, and
+    starts it while the server prepares what is to be drawn.
     """
     return f"{app.get_asset_url(PLOTLY)}?m={(ASSETS / PLOTLY).stat().st_mtime}"
 

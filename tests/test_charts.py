@@ -326,7 +326,7 @@ def test_files_of_the_page_are_kept_by_browsers_until_they_change(tmp_path):
     run.finish()
     client = create_app(tmp_path).server.test_client()
     page = client.get("/").get_data(as_text=True)
-    scripts = re.findall(r'(?:src|rel="preload" as="script" href)="([^"]+)"', page)
+    scripts = re.findall(r'(?:src|meta id="plotly" content)="([^"]+)"', page)
     assert any("/assets/charts.js?m=" in script for script in scripts) and any(
         "plotly-cart" in each for each in scripts
     )

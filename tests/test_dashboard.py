@@ -967,11 +967,14 @@ def board_of(path):
 
 
 def test_the_board_has_the_three_columns_and_the_performance_row(tmp_path):
-    text = as_json(board_of(write_run(tmp_path / "run.cockpit", steps=60)))
+    path = write_run(tmp_path / "run.cockpit", steps=60)
+    text = as_json(board_of(path))
     for group in ("step size", "gradients", "curvature", "performance"):
         assert f'"children": "{group}"' in text
-    for panel in PANELS:
+    for panel in PANELS[1:]:
         assert json.dumps(panel.title) in text
+    beside = as_json(layout.vital(opened_run(path), PANELS))  # the verdict
+    assert '"Loss"' in beside and '"Loss"' not in text and beside.count("data-panel") == 1
 
 
 def test_a_panel_nobody_knows_appears_in_its_group(tmp_path):

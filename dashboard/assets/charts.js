@@ -192,13 +192,21 @@
     }
   }
 
-  /* Start what draws charts, which was loaded with the page: that keeps the page busy for most of a second. */
+  /* What draws charts is loaded into the browser's cache as the page is built. A link that preloads it would have the
+     browser complain of a page that is slow to start it. */
+  const library = document.getElementById("plotly").content;
+  window
+    .fetch(library, { priority: "low" })
+    .then((answer) => answer.blob())
+    .catch(() => null); // it is loaded when it is started, then
+  let started = false;
+
+  /* Start what draws charts: that keeps the page busy for a third of a second. */
   function start() {
-    const loaded = document.getElementById("plotly");
-    if (loaded.rel === "preload") {
+    if (!started) {
+      started = true;
       const script = document.createElement("script");
-      script.src = loaded.href;
-      loaded.rel = "";
+      script.src = library;
       document.head.append(script);
     }
   }
