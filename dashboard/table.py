@@ -81,14 +81,7 @@ def _columns(found: Sequence[Row], titles: Mapping[str, str]) -> list[dict[str, 
     names = dict.fromkeys(name for row in found for name in row)
     settings = [name for name in names if name.startswith("set ") and len({row.get(name) for row in found}) > 1]
     return [
-        {
-            "field": "run",
-            "headerName": "Run",
-            "pinned": "left",
-            "width": 160,
-            "tooltipField": "run",
-            "valueFormatter": {"function": "name(params.value)"},
-        },
+        {"field": "run", "headerName": "Run", "pinned": "left", "width": 180, "tooltipField": "run"},
         {"field": "state", "headerName": "State", "width": 118, "cellClassRules": _live()},
         {
             "field": "finding",

@@ -12,20 +12,20 @@ from visiting import LAST, visit
 
 pytestmark = pytest.mark.browser
 
-CARDS = "[...document.querySelectorAll('#board [data-panel]')]"
+CARDS = "[...document.querySelectorAll(':is(#vital, #board) [data-panel]')]"
 CUT_TITLES = f"{CARDS}.map((card) => card.querySelector('h3')).filter((title) => title.scrollWidth > title.clientWidth)"
-CUT_LABELS = """[...document.querySelectorAll("#board .chart-plot .drawing")].flatMap((plot) => {
+CUT_LABELS = """[...document.querySelectorAll(":is(#vital, #board) .chart-plot .drawing")].flatMap((plot) => {
     const left = plot.getBoundingClientRect().left;
     return [...plot.querySelectorAll(".ytick text")].filter((text) => text.getBoundingClientRect().left < left);
 })"""
-COLLIDING = """[...document.querySelectorAll("#board .drawing")].flatMap((plot) =>
+COLLIDING = """[...document.querySelectorAll(":is(#vital, #board) .drawing")].flatMap((plot) =>
     [".xtick text", ".ytick text"].flatMap((kind) => {
         const boxes = [...plot.querySelectorAll(kind)].map((text) => text.getBoundingClientRect());
         const overlap = (one, two) => one.left < two.right && two.left < one.right
             && one.top + 2 < two.bottom && two.top + 2 < one.bottom;
         return boxes.filter((box, place) => boxes.slice(0, place).some((other) => overlap(box, other)));
     }))"""
-COVERED = """[...document.querySelectorAll("#board .chart-plot .drawing")].filter((plot) => {
+COVERED = """[...document.querySelectorAll(":is(#vital, #board) .chart-plot .drawing")].filter((plot) => {
     const legend = plot.querySelector("g.legend .bg");
     const area = plot.querySelector(".nsewdrag");
     return legend && legend.getBoundingClientRect().bottom > area.getBoundingClientRect().top + 1;

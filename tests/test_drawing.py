@@ -13,11 +13,11 @@ from visiting import LAST, visit
 pytestmark = pytest.mark.browser
 
 LOW = {"width": 1440, "height": 600}  # a screen that most cards are below
-PLACES = """(seen) => [...document.querySelectorAll("#board [data-panel]")].filter((card) => {
+PLACES = """(seen) => [...document.querySelectorAll(":is(#vital, #board) [data-panel]")].filter((card) => {
     const box = card.getBoundingClientRect();
     return (box.top < innerHeight + 100 && box.bottom > -100) === seen;
 }).map((card) => card.dataset.panel)"""
-DRAWN = f"""[...document.querySelectorAll("#board .chart-plot")].filter(
+DRAWN = f"""[...document.querySelectorAll(":is(#vital, #board) .chart-plot")].filter(
     (plot) => plot.querySelector(".scatterlayer path.js-line, .scatterlayer path.point")).length === {len(PANELS)}"""
 
 
@@ -42,7 +42,9 @@ def test_what_is_on_the_screen_is_drawn_first_and_the_rest_without_scrolling(bro
         for card in seen.page.locator(".card").all():
             assert "steps 0 to" in card.locator(".unseen").inner_text()
         seen.page.emulate_media(media="print")
-        sizes = "[...document.querySelectorAll('#board .chart-plot .main-svg')].map((svg) => svg.clientHeight)"
+        sizes = (
+            "[...document.querySelectorAll(':is(#vital, #board) .chart-plot .main-svg')].map((svg) => svg.clientHeight)"
+        )
         assert min(seen.page.evaluate(sizes)) > 80
 
 
@@ -54,15 +56,15 @@ def test_only_charts_that_are_seen_follow_and_the_others_catch_up_when_they_are(
         seen.until_charts()
         seen.until("window.cockpit && window.cockpit.view.isComplete()")
         seen.page.wait_for_timeout(500)
-        left, asked = seen.chart("Loss", LAST), ticks_of(seen)
+        left, asked = seen.chart("Batch size", LAST), ticks_of(seen)
         for _ in range(2):
             seen.until_growth("Normalized step length α")
         unseen = set(seen.page.evaluate(PLACES, False))
         assert asked and unseen and not any(unseen & set(each["charts"]) for each in asked)
-        assert seen.chart("Loss", LAST) == left
+        assert seen.chart("Batch size", LAST) == left
         seen.page.locator(".card", has_text="Batch size").get_by_label("More of Batch size").focus()  # as the tab key
-        seen.until_growth("Loss")
-        assert seen.chart("Loss", LAST) > left
+        seen.until_growth("Batch size")
+        assert seen.chart("Batch size", LAST) > left
 
 
 def test_nothing_is_asked_while_nobody_looks(browser, tmp_path):

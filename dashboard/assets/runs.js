@@ -2,8 +2,6 @@
 (function () {
   "use strict";
 
-  const MARK = "\u200e"; // from left to right, also where what does not fit is cut off at its beginning
-
   function open(part) {
     const row = part.closest(".runs-table .ag-row[row-id]");
     if (row && !part.closest(".ag-selection-checkbox, [col-id^='ag-Grid']") && !String(window.getSelection())) {
@@ -20,7 +18,6 @@
 
   /* How the table writes numbers; a word in place of one, such as NaN, stays as it is. */
   window.dashAgGridFunctions = Object.assign(window.dashAgGridFunctions || {}, {
-    name: (value) => MARK + value + MARK,
     number: (value) => (typeof value === "number" ? String(Number(value.toPrecision(4))) : value),
     bySeverity: (one, other, oneNode, otherNode) =>
       oneNode.data.rank - otherNode.data.rank || String(one).localeCompare(String(other)),
