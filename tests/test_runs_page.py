@@ -613,7 +613,7 @@ def test_sorting_filters_and_selection_survive_updates_and_a_click_opens_a_run(b
         header.click()
         seen.until(f"{NAMES}.join() === 'rate-1.0,rate-0.1,rate-0.01'")
         for place in range(3):
-            seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place).click()
+            seen.tick(seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place))
         seen.until("document.querySelectorAll('#comparison .chart-plot .scatterlayer').length === 4")
         assert seen.page.locator(".differences th[scope=row]").all_inner_texts() == ["optimizer.groups.0.lr"]
         legend = seen.page.locator("#comparison .chart-plot .legendtext").all_text_contents()
@@ -736,7 +736,7 @@ def test_names_from_files_are_text_in_the_table_the_findings_and_the_comparison(
     with page_server(tmp_path) as server, visit(browser, server.url + "?page=runs") as seen:
         seen.until(f"{ROWS} === 3")
         for place in range(3):
-            seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place).click()
+            seen.tick(seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place))
         seen.until("document.querySelectorAll('#comparison .chart-plot .scatterlayer').length === 4")
         seen.page.locator(".instruments button").first.click()
         seen.page.get_by_role("option", name=markup).click()
@@ -775,7 +775,7 @@ def test_a_comparison_grows_with_its_live_runs_and_stays_as_the_person_left_it(b
     ):
         seen.until(f"{ROWS} === 2")
         for place in range(2):
-            seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place).click()
+            seen.tick(seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place))
         seen.until(f"{OVERLAY} && {OVERLAY}.data.length === 2")
         seen.page.locator("#comparison .chart-plot").first.scroll_into_view_if_needed()
         box = seen.page.locator("#comparison .chart-plot .nsewdrag").first.bounding_box()
@@ -803,7 +803,7 @@ def test_a_comparison_over_the_time_shows_no_range_of_steps(browser, tmp_path):
     with page_server(tmp_path) as server, visit(browser, server.url + "?page=runs") as seen:
         seen.until(f"{ROWS} === 2")
         for place in range(2):
-            seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place).click()
+            seen.tick(seen.page.locator(".runs-table .ag-row .ag-checkbox-input").nth(place))
         seen.until(f"{OVERLAY} && {OVERLAY}.data.length === 2 && {end} === 299")
         for axis in ("Time", "Steps", "Time"):
             seen.page.get_by_role("button", name=axis, exact=True).click()
@@ -823,7 +823,7 @@ def overlay(seen, title):
 
 def select(seen, *names):
     for name in names:
-        seen.page.locator(f".runs-table .ag-row[row-id='{name}.cockpit'] .ag-checkbox-input").first.click()
+        seen.tick(seen.page.locator(f".runs-table .ag-row[row-id='{name}.cockpit'] .ag-checkbox-input").first)
 
 
 @pytest.mark.browser

@@ -12,6 +12,7 @@ from synthetic_runs import PANELS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE = 90
+SELECTED = "JSON.stringify(window.cockpit.compared.chosen().runs)"
 
 
 def missing() -> str:
@@ -37,6 +38,12 @@ class Visit:
         page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
         page.on("request", lambda request: self.hosts.add(request.url.split("/")[2]) if "://" in request.url else None)
         page.goto(url)
+
+    def tick(self, box) -> None:
+        """Tick a box of the table of runs, and wait until the page knows: of two at once the table may lose one."""
+        before = self.page.evaluate(SELECTED)
+        box.click()
+        self.until(f"{SELECTED} !== {json.dumps(before)}")
 
     def until(self, expression: str) -> None:
         """Wait until an expression is true; asked from outside, because the page's own policy forbids eval."""
