@@ -40,10 +40,13 @@ class Visit:
         page.goto(url)
 
     def tick(self, box) -> None:
-        """Tick a box of the table of runs, and wait until the page knows: of two at once the table may lose one."""
-        before = self.page.evaluate(SELECTED)
-        box.click()
-        self.until(f"{SELECTED} !== {json.dumps(before)}")
+        """Tick a box of the table of runs until the page knows: of two at once the table may take one back."""
+        before, was, end = self.page.evaluate(SELECTED), box.is_checked(), time.monotonic() + PATIENCE
+        while self.page.evaluate(SELECTED) == before:
+            assert time.monotonic() < end, f"still selected: {before}"
+            if box.is_checked() == was:
+                box.click()
+            self.page.wait_for_timeout(500)
 
     def until(self, expression: str) -> None:
         """Wait until an expression is true; asked from outside, because the page's own policy forbids eval."""
