@@ -225,9 +225,7 @@ class Cockpit:
                 raise TypeError(f"log({name}=...) takes one number; got {type(value).__name__}") from error
             if name not in self._logged:
                 self._logged.add(name)
-                words, steady = "Logged by the training script.", name in COUNTS
-                panel = Panel(title_of(name), "performance", steady=steady, help=words)
-                self._recorder.panel(panel.named(name))
+                self._recorder.panel(_logged_panel(name))
             self._recorder.reading(self._tracker.last_step, name, number)
 
     def _renamed(self, name: str) -> str:
@@ -361,6 +359,12 @@ class Cockpit:
             text = f"the diagnosis has stopped: {type(error).__name__}: {error}"
             self._recorder.event(self._tracker.last_step, "warning", {"message": text})
         self._resting_until = time.monotonic() + RESTING * (time.thread_time() - begin)
+
+
+def _logged_panel(name: str) -> Panel:
+    """Return how a number is drawn that the script logs."""
+    words = "Logged by the training script."
+    return Panel(title_of(name), "performance", steady=name in COUNTS, help=words).named(name)
 
 
 def _ended(status: str) -> dict[str, Any]:

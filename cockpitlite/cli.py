@@ -19,20 +19,11 @@ from cockpitlite import __version__
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cockpitlite.diagnosis.light import Light
     from cockpitlite.store import Run
 
 RUNS = "runs"  # the folder that watch() writes to unless told otherwise
 FAULT, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 PATIENCE = 10.0  # seconds that the demo has to end by itself after Ctrl-C
-STYLES: dict[Light, str] = {
-    "error": "bold red",
-    "warning": "yellow",
-    "info": "cyan",
-    "good": "green",
-    "quiet": "",
-    "unknown": "dim",
-}
 
 
 class BadInputError(Exception):
@@ -341,6 +332,7 @@ def _add_run(table: Table, path: Path, name: str) -> None:
     from rich.text import Text
 
     from cockpitlite.compare import glance, number, plain_text
+    from cockpitlite.diagnosis.light import STYLES
     from cockpitlite.store import RunFileError, load
 
     try:

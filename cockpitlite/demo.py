@@ -20,18 +20,10 @@ from torch.nn import functional
 import cockpitlite
 from cockpitlite.attach import Cockpit
 from cockpitlite.diagnosis import Finding
-from cockpitlite.diagnosis.light import Light, light
+from cockpitlite.diagnosis.light import STYLES, light
 from cockpitlite.diagnosis.words import verdict
 
 EPOCHS, BATCH, EVERY = 24, 64, 2
-STYLES: dict[Light, str] = {
-    "error": "bold red",
-    "warning": "yellow",
-    "info": "cyan",
-    "good": "green",
-    "quiet": "",
-    "unknown": "dim",
-}
 
 
 @dataclass(frozen=True)

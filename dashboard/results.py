@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from cockpitlite.panel import Panel
+from cockpitlite.panel import Panel, title_of
 
 HELD_OUT = ("valid", "val_", "test_", "eval_")
 HELD_OUT_LOSSES = ("valid_loss", "val_loss")  # of which the least value counts
@@ -36,7 +36,7 @@ def titles(panels: Sequence[Panel], names: Iterable[str], instruments: Sequence[
     beside = tuple(f"{name}_" for name in counted)  # what is known of the counts, such as their error
     kept = [name for name in names if name not in HOUSEKEEPING | counted | apart and not name.startswith(beside)]
     found = [name for name in kept if name in logged or _rank(name) is not None]
-    return {name: SHORT.get(name) or own.get(name) or _spaced(name) for name in in_order(found)}
+    return {name: SHORT.get(name) or own.get(name) or title_of(name) for name in in_order(found)}
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -55,8 +55,3 @@ def _rank(name: str) -> int | None:
     if name == "alpha":
         return 5
     return REST if any(word in name for word in ("acc", "error", "loss")) else None
-
-
-def _spaced(name: str) -> str:
-    words = name.replace("_", " ")
-    return words[:1].upper() + words[1:]

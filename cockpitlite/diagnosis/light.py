@@ -18,6 +18,14 @@ WORDS: dict[Light, str] = {
     "error": "Error",
     "unknown": "No verdict",
 }
+STYLES: dict[Light, str] = {  # in a terminal
+    "good": "green",
+    "quiet": "",
+    "info": "cyan",
+    "warning": "yellow",
+    "error": "bold red",
+    "unknown": "dim",
+}
 RATE = "R4"  # the rule that affirms a learning rate, or says why it is not judged
 IN_RANGE = "Learning rate in range"  # how the title begins with which it does
 
